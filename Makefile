@@ -1,0 +1,48 @@
+# The words of DESIGN section 7. Each works in a clean clone: it runs `setup` first, which is at once done when
+# nothing is missing. What a target does stands in scripts/.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test test-all demo down clean proto release bench lock format
+
+help: ## Shows these words
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Installs what is missing: Debian packages, .venv. Starts nothing
+	@$(PYTHON) scripts/setup.py
+
+check: setup ## Style, types, walls between rooms, the contract: under a minute
+	@$(VENV)/python scripts/check.py $(ONLY)
+
+test: setup ## All tests but the slow ones; figures in build/test.json
+	@$(VENV)/python scripts/run_tests.py test $(ARGS)
+
+test-all: setup ## All tests, with a fresh Debian and everything slow; figures in build/test-all.json
+	@$(VENV)/python scripts/run_tests.py test-all $(ARGS)
+
+demo: setup ## A cloud on this machine with one real guest in it; both stay
+	@scripts/demo
+
+down: setup ## Stops everything that demo started, guests too
+	@scripts/down
+
+bench: setup ## Measures; figures in build/bench.json
+	@scripts/bench
+
+proto: setup ## Makes generated/ from proto/
+	@$(VENV)/python scripts/proto.py
+
+release: setup ## Promises the contract as it is: moves proto/released.binpb
+	@$(VENV)/python scripts/release.py $(if $(BREAKING),--breaking $(BREAKING))
+
+format: setup ## Writes code and protos in the house style
+	@$(VENV)/ruff check --quiet --fix-only .
+	@$(VENV)/ruff format .
+	@$(VENV)/buf format --write proto
+
+lock: setup ## Pins dependencies again after a change in pyproject.toml (`make lock UPGRADE=--upgrade`)
+	@$(VENV)/python scripts/lock.py $(UPGRADE)
+
+clean: ## Removes what was built here, saying what; leaves Debian packages and the cloud's home
+	@$(PYTHON) scripts/clean.py

@@ -1,0 +1,83 @@
+"""Joins the parts of api and serves. `python -m services.api` needs its environment and files alone."""
+
+import asyncio
+
+from services.api.config import Settings
+from services.api.edges.authentication import Authentication
+from services.api.edges.bus import Questions, follow_bus
+from services.api.edges.compute_ingress import ComputeIngress
+from services.api.edges.conductor import Conductor, HostRecords
+from services.api.edges.flavor_servicer import FlavorServicer
+from services.api.edges.host_servicer import HostServicer
+from services.api.edges.image_servicer import ImageServicer
+from services.api.edges.image_store import ImageStore
+from services.api.edges.instance_servicer import Consoles, InstanceServicer
+from services.api.edges.operation_servicer import OperationServicer
+from services.api.edges.servers import SERVICES, ingress_server, public_server
+from services.api.edges.tokens import Tokens, load_key
+from services.api.flows.follow_changes import Hub
+from services.api.flows.follow_feed import Feed
+from services.api.flows.read_console import Tickets
+from services.runtime import rpc, serve
+from services.runtime.clock import RealClock
+from services.runtime.log import logger
+
+DRAIN_S = 4.0
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Serves until `stop` is set, then drains: not ready, streams ended, calls finished, gone."""
+    settings = Settings()  # type: ignore[call-arg]  # the environment gives them
+    health = serve.Health("stead.api", *SERVICES)
+    channel = rpc.channel(settings.conductor)
+    conductor, records, clock = Conductor(channel), HostRecords(channel), RealClock()
+    hub, tickets = Hub(bytes_max=settings.watch_buffer_bytes), Tickets()
+    feed = Feed(conductor, hub, clock)
+    questions = Questions(settings.cloud_id, settings.ingress_endpoint or settings.ingress_listen)
+    store, page_key = ImageStore(settings.image_dir), settings.page_key()
+    consoles = Consoles(questions, tickets)
+    public = public_server(
+        (
+            InstanceServicer(conductor, page_key=page_key, hub=hub, feed=feed, consoles=consoles),
+            OperationServicer(conductor, page_key=page_key, hub=hub),
+            FlavorServicer(conductor, page_key=page_key),
+            ImageServicer(conductor, page_key=page_key, store=store),
+            HostServicer(conductor, page_key=page_key),
+        ),
+        authentication=Authentication(Tokens(load_key(settings.token_key_file), settings.cloud_id)),
+        health=health,
+    )
+    ingress = ingress_server(ComputeIngress(records, store=store, tickets=tickets, clock=clock))
+    drained = asyncio.Event()
+
+    async def ready() -> None:
+        await feed.begun.wait()
+        await health.set_ready(True)
+        logger().info("ready", listen=settings.listen)
+
+    async def drain() -> None:
+        await stop.wait()
+        await health.set_ready(False)
+        hub.close()
+        await asyncio.gather(public.stop(DRAIN_S), ingress.stop(1.0))
+        drained.set()
+
+    async with serve.admin_server(settings.admin_listen, health):
+        public.add_insecure_port(settings.listen)
+        ingress.add_insecure_port(settings.ingress_listen)
+        await public.start()
+        await ingress.start()
+        bus = follow_bus(
+            settings.nats_url,
+            settings.nats_credential(),
+            settings.cloud_id,
+            feed=feed,
+            questions=questions,
+        )
+        lanes = (*conductor.lanes(), *records.lanes())
+        await serve.run_until(drained, *lanes, feed.run(), bus, ready(), drain())
+        await channel.close()
+
+
+if __name__ == "__main__":
+    serve.run("api", main)

@@ -1,0 +1,201 @@
+"""What the flows of api need of the world. Requests, views and observations are opaque to them."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from services.api.logic.caller import Caller
+from services.api.logic.image_verdict import Reader, Verdict
+from services.api.logic.row import Page, PageQuery, Row
+from services.domain.kinds import Architecture, ImageKind, ResourceKind
+
+
+class Wish(Protocol):
+    """A user's mutation as it came."""
+
+    @property
+    def request_id(self) -> str:
+        """The caller's UUID for it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a wish: the row it is about, and the operation that carries it out."""
+
+    resource: Row
+    operation: Row
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDescription:
+    """What an upload claims to be. `digest` is lower-case hexadecimal SHA-256."""
+
+    request_id: str
+    name: str
+    kind: ImageKind
+    architecture: Architecture
+    digest: str
+    size_bytes: int
+    public: bool
+
+
+class Conductor(Protocol):
+    """The owner of every row. Each method raises the refusal, or Unavailable where it does not answer in time."""
+
+    async def wish_accept(self, caller: Caller, wish: Wish) -> Accepted:
+        """Commits a mutation."""
+        ...
+
+    async def image_register(
+        self, caller: Caller, description: ImageDescription, *, min_disk_gib: int
+    ) -> Accepted:
+        """Commits an image whose bytes are in the store."""
+        ...
+
+    async def row_read(self, caller: Caller, kind: ResourceKind, row_id: str) -> Row | None:
+        """One row as of the newest commit."""
+        ...
+
+    async def page_read(self, caller: Caller, query: PageQuery) -> Page:
+        """Rows of one noun."""
+        ...
+
+    async def changes_read(self, after_revision: int, limit: int) -> tuple[list[Row], int]:
+        """The change log above a revision, and its head."""
+        ...
+
+
+class Hello(Protocol):
+    """How an agent introduces its host."""
+
+    @property
+    def host_id(self) -> str:
+        """The host."""
+        ...
+
+
+class View(Protocol):
+    """All that is wanted of a host."""
+
+    @property
+    def incarnation(self) -> int:
+        """Under which its agent runs from now on."""
+        ...
+
+
+class Observation(Protocol):
+    """What a host saw of one guest."""
+
+    @property
+    def sequence(self) -> int:
+        """Its number within the incarnation."""
+        ...
+
+
+class Outcome(IntEnum):
+    """What became of an observation; numbers are those of the contract."""
+
+    APPLIED = 1
+    DUPLICATE = 2
+    NO_SUCH_CLAIM = 3
+    SUPERSEDED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BeatKnown:
+    """What a host should know after a beat."""
+
+    superseded: bool
+    wanted_revision: int
+
+
+class HostRecords(Protocol):
+    """The conductor's side of a host. Each method raises the refusal, or Unavailable."""
+
+    async def host_greet(self, hello: Hello) -> View:
+        """A new incarnation and its view."""
+        ...
+
+    async def view_read(self, host_id: str, incarnation: int) -> View:
+        """The view of a live incarnation. Raises WrongState (SUPERSEDED)."""
+        ...
+
+    async def observation_apply(
+        self, host_id: str, incarnation: int, observation: Observation
+    ) -> Outcome:
+        """Commits what a host saw."""
+        ...
+
+    async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:
+        """Renews the host's lease."""
+        ...
+
+
+class Upload(Protocol):
+    """Bytes on their way into the store; nothing of them is left unless they are kept."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Appends. Raises NoCapacity (STORAGE_FULL)."""
+        ...
+
+    async def digest(self) -> str:
+        """Lower-case hexadecimal SHA-256 of all that was written."""
+        ...
+
+    async def inspect(self, look: Callable[[Reader], Verdict]) -> Verdict:
+        """Looks at the file with a pure function."""
+        ...
+
+    async def keep(self, digest: str) -> bool:
+        """Puts the file under its digest, durably; whether it was not there before. Raises NoCapacity."""
+        ...
+
+
+class ImageStore(Protocol):
+    """The bytes of images, addressed by digest."""
+
+    def upload(self, size_bytes: int) -> AbstractAsyncContextManager[Upload]:
+        """Begins an upload. Raises NoCapacity (STORAGE_FULL) where so much cannot fit."""
+        ...
+
+    def alone(self, digest: str) -> AbstractAsyncContextManager[None]:
+        """Holds others of this process off one digest."""
+        ...
+
+    async def remove(self, digest: str) -> None:
+        """Removes a blob, if it is there."""
+        ...
+
+    def read(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+        """Pieces from `offset` to the end. Raises NotFound (BLOB_NOT_FOUND), Invalid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to a host about the console of one guest."""
+
+    ticket: str
+    host_id: str
+    instance_id: str
+    epoch: int
+    max_bytes: int
+
+
+class Questions(Protocol):
+    """The road of questions to hosts."""
+
+    async def ask(self, question: Question) -> None:
+        """Sends it. Raises Unavailable (HOST_UNREACHABLE) where it cannot leave."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """One message of the feed."""
+
+    rows: Sequence[Row]
+    head_revision: int

@@ -1,0 +1,1 @@
+"""What the command touches: the terminal, files of the home, processes, the cloud's public door."""

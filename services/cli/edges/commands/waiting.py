@@ -1,0 +1,28 @@
+"""Waiting for accepted work on behalf of a command."""
+
+from typing import Any
+
+import grpc
+
+from services.cli.edges.api import Api
+from services.cli.edges.terminal import phase_teller
+from services.cli.flows.wait import await_operation
+from services.cli.logic.refusal import refusal_of_operation
+
+DONE = "OPERATION_STATE_DONE"
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def wait_done(api: Api, operation: dict[str, Any], *, what: str, timeout_s: float) -> None:
+    """Returns when the operation is DONE. Raises Refusal if it ended otherwise, Unavailable if it
+    did not end.
+    """
+    ended = await_operation(api, operation, timeout_s=timeout_s, show=phase_teller(what))
+    raise_unless_done(dict(ended))
+
+
+def raise_unless_done(operation: dict[str, Any]) -> None:
+    """Raises Refusal for an operation that ended without success."""
+    if operation["state"] != DONE:
+        number = int((operation.get("error") or {}).get("code", 0))
+        raise refusal_of_operation(operation, code=_CODES.get(number, "UNKNOWN"))

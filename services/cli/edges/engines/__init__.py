@@ -1,0 +1,1 @@
+"""The engines that `stead up` brings along: PostgreSQL, NATS, libvirt."""

@@ -1,0 +1,78 @@
+"""The terminal: tables and JSON on standard output, progress and refusals on standard error."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from services.cli.logic import tables
+from services.cli.logic.refusal import Refusal, as_json, as_text
+from services.cli.logic.tables import word
+
+
+class Output(StrEnum):
+    """For whom a command writes."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON, also where it is wrong otherwise."""
+    joined = f" {' '.join(arguments)} "
+    asked = ("--output json", "--output=json", "-o json", "-ojson")
+    return any(f" {words} " in joined for words in asked)
+
+
+def show_one(row: Mapping[str, Any], output: Output) -> None:
+    """One resource."""
+    print(json.dumps(row, indent=2) if output is Output.JSON else tables.card(row))
+
+
+def show_many(noun: str, rows: Sequence[Mapping[str, Any]], output: Output) -> None:
+    """All of a list."""
+    print(json.dumps(rows, indent=2) if output is Output.JSON else tables.table(noun, rows))
+
+
+def show_line(row: Mapping[str, Any]) -> None:
+    """One object on one line, at once."""
+    print(json.dumps(row), flush=True)
+
+
+def show_refusal(refusal: Refusal, *, in_json: bool) -> None:
+    """Why it did not happen."""
+    words = json.dumps(as_json(refusal)) if in_json else tables.clean_lines(as_text(refusal))
+    print(words, file=sys.stderr)
+
+
+def say(line: str) -> None:
+    """A line of progress for people."""
+    print(f"stead: {tables.clean_lines(line)}", file=sys.stderr, flush=True)
+
+
+def show_text(text: str) -> None:
+    """A guest's own words: as they are into a file or pipe, harmless on a terminal."""
+    sys.stdout.write(tables.clean_lines(text) if sys.stdout.isatty() else text)
+    if text and not text.endswith("\n"):
+        sys.stdout.write("\n")
+
+
+def phase_teller(what: str) -> Callable[[Mapping[str, Any], float], None]:
+    """Shows an operation under way: one live line on a terminal, a line per phase elsewhere."""
+    told: list[str] = []
+    live = sys.stderr.isatty()
+
+    def tell(operation: Mapping[str, Any], elapsed_s: float) -> None:
+        running = operation["state"] == "OPERATION_STATE_RUNNING"
+        phase = word(str(operation["phase" if running else "state"]))
+        progress = tables.clean(str(operation.get("progress", "")))
+        line = f"{what}: {phase}" + (f", {progress}" if progress and running else "")
+        if live:
+            end = "" if running else "\n"
+            print(f"\r\x1b[K{line} {elapsed_s:.1f} s", end=end, file=sys.stderr, flush=True)
+        elif told[-1:] != [line]:
+            told.append(line)
+            print(f"{line} ({elapsed_s:.1f} s)", file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,1 @@
+"""What the command orders: up, down, status, waiting."""

@@ -1,0 +1,1 @@
+"""What the command decides: layouts, plans, claims, words. No files, no sockets, no clock."""

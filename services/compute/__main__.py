@@ -1,0 +1,116 @@
+"""The hands: joins the parts of compute and runs the agents of this process. Guests outlive it."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+
+from services.compute.config import Settings
+from services.compute.edges import host_facts
+from services.compute.edges.commands import Listener, listen
+from services.compute.edges.drivers import fake
+from services.compute.edges.image_cache import ImageCache
+from services.compute.edges.ingress import GrpcAttachments, GrpcBlobs, GrpcIngress
+from services.compute.flows.agent import Agent
+from services.compute.flows.answer_question import answer_question
+from services.compute.flows.fetch_image import ImageFetcher
+from services.compute.flows.live import live
+from services.compute.flows.ports import Driver, HostProfile
+from services.compute.flows.reconcile import Tools
+from services.runtime import bus, rpc, serve
+
+
+async def open_drivers(settings: Settings) -> Mapping[str, Driver]:
+    """The driver of each host of this process."""
+    if settings.driver == "fake":
+        return fake.open_fleet(
+            settings.state_dir / "fake",
+            settings.host_ids(),
+            cloud_id=settings.cloud_id,
+            capacity=settings.fake_capacity(),
+            faults=fake.Faults(settings.fake_delay_s, settings.fake_fail_every),
+        )
+    # Only here: a machine of fake hosts needs no libvirt.
+    from services.compute.edges.drivers.libvirt.driver import make_driver
+
+    driver = await make_driver(
+        settings.driver,
+        cloud_id=settings.cloud_id,
+        state_dir=settings.state_dir,
+        uri=settings.libvirt_uri,
+    )
+    return {settings.host_id: driver}
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Runs every agent until `stop` is set or all of them are superseded."""
+    health = serve.Health("stead.compute")
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(serve.admin_server(settings.admin_listen, health))
+        channel = rpc.channel(settings.api)
+        stack.push_async_callback(channel.close)
+        attachments = GrpcAttachments(settings.api, channel)
+        stack.push_async_callback(attachments.close)
+        images = ImageFetcher(ImageCache(settings.state_dir / "cache"))
+        agents: list[Agent] = []
+        listeners: list[Listener] = []
+        for host_id, driver in (await open_drivers(settings)).items():
+            stack.push_async_callback(driver.close)
+            tools = Tools(driver, images, GrpcBlobs(channel, host_id), settings.steps_max)
+            agent = Agent(
+                profile(settings, host_id),
+                tools,
+                cloud_id=settings.cloud_id,
+                ingress=GrpcIngress(channel),
+                reconnect_s_max=settings.reconnect_s_max(),
+            )
+            answer = partial(
+                answer_question,
+                driver=driver,
+                reconciler=agent.reconciler,
+                attachments=attachments,
+            )
+            agents.append(agent)
+            listeners.append(Listener(host_id, agent.receive_command, answer))
+        connect = partial(
+            bus.connect,
+            settings.nats_url,
+            name=f"compute {settings.host_id}",
+            credential=settings.nats_credential(),
+        )
+        await serve.run_until(
+            stop,
+            listen(connect, settings.cloud_id, listeners),
+            live(agents, on_ready=partial(health.set_ready, True), on_end=stop.set),
+        )
+
+
+def profile(settings: Settings, host_id: str) -> HostProfile:
+    """What an agent says of its host."""
+    return HostProfile(
+        host_id=host_id,
+        machine_id=host_facts.machine_id(settings.state_dir),
+        boot_id=host_facts.boot_id(),
+        agent_version=host_facts.agent_version(),
+        reserved=settings.reserved(),
+        overcommit=settings.overcommit(),
+    )
+
+
+def main() -> None:
+    """Locks the state folder and the host's name, then runs."""
+    settings = Settings()  # type: ignore[call-arg]  # read from the environment
+    try:
+        locks = (
+            host_facts.lock_state_dir(settings.state_dir),
+            host_facts.lock_host_id(settings.cloud_id, settings.host_id),
+        )
+    except host_facts.AgentAlreadyRunsError as error:
+        sys.exit(f"compute: {error}")
+    serve.run("compute", partial(run, settings))
+    del locks
+
+
+if __name__ == "__main__":
+    main()

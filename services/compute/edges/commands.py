@@ -1,0 +1,68 @@
+"""The bus as a host hears it: its commands and its questions. A malformed message is dropped.
+
+Owns the subscriptions of all agents of this process. Subscribes whenever the bus is there: agents
+do not wait for it, since views and beats bring the same wishes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from services.compute.edges import messages
+from services.compute.flows.ports import CommandBatch, Question
+from services.runtime import subjects
+from services.runtime.bus import Bus
+from services.runtime.log import logger
+
+QUESTIONS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What one host does with what it hears."""
+
+    host_id: str
+    on_command: Callable[[CommandBatch], None]
+    on_question: Callable[[Question], Awaitable[None]]
+
+
+async def listen(
+    connect: Callable[[], Awaitable[Bus]], cloud_id: str, listeners: list[Listener]
+) -> None:
+    """Hears for all listeners until cancelled."""
+    bus = await connect()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for listener in listeners:
+                await _subscribe(bus, cloud_id, listener=listener, group=group)
+            logger().info("bus heard", hosts=len(listeners))
+            await asyncio.Event().wait()
+    finally:
+        await bus.close()
+
+
+async def _subscribe(
+    bus: Bus, cloud_id: str, *, listener: Listener, group: asyncio.TaskGroup
+) -> None:
+    answering: set[asyncio.Task[None]] = set()
+
+    async def answer(question: Question) -> None:
+        try:
+            await listener.on_question(question)
+        except Exception as error:  # noqa: BLE001  # must not end the others
+            logger().warning("question failed", host=listener.host_id, error=repr(error))
+
+    async def receive_command(payload: bytes) -> None:
+        listener.on_command(messages.command_batch_from_wire(payload))
+
+    async def receive_question(payload: bytes) -> None:
+        question = messages.question_from_wire(payload)
+        if len(answering) >= QUESTIONS_MAX:
+            logger().warning("too many questions at once", host=listener.host_id)
+            return
+        task = group.create_task(answer(question))
+        answering.add(task)
+        task.add_done_callback(answering.discard)
+
+    await bus.subscribe(subjects.host_command(cloud_id, listener.host_id), receive_command)
+    await bus.subscribe(subjects.host_question(cloud_id, listener.host_id), receive_question)

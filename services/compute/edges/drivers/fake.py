@@ -1,0 +1,242 @@
+"""The fake driver: keeps the state of guests on disk and runs none. For tests, drills and fleets
+of thousands.
+
+Each guest is one small file, replaced whole, so guests outlive this process as real ones do. It
+can be slow (a delay per step) or failing: guests called `fail-…` never build, guests called
+`flaky-…` fail their first step of each kind in a way that is worth repeating, and every n-th build
+of the process fails if so set.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from services.compute.flows.ports import (
+    Capabilities,
+    ConsoleLog,
+    GuestChanged,
+    GuestSpec,
+    ImageFile,
+    StepFailed,
+)
+from services.compute.logic.guest import Claim, Guest, Identity
+from services.domain.instance import Power
+from services.domain.kinds import Architecture, Hypervisor, ImageKind
+from services.domain.resources import Resources
+
+EVENTS_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FakeGuest:
+    """What the file of a guest holds."""
+
+    cloud_id: str
+    instance_id: str
+    epoch: int
+    name: str
+    project_id: str
+    image: str
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+    prepared: bool
+    power: int
+    applied_generation: int
+    starts: int
+    console: str
+
+    @property
+    def claim(self) -> Claim:
+        """The claim under which it was made."""
+        return Claim(self.instance_id, self.epoch)
+
+    def seen(self) -> Guest:
+        """The guest as a driver tells of it."""
+        return Guest(
+            Identity(self.cloud_id, self.instance_id, self.epoch),
+            prepared=self.prepared,
+            power=Power(self.power),
+            applied_generation=self.applied_generation,
+        )
+
+
+@dataclass(slots=True)
+class Faults:
+    """How slow each step is, and of how many builds one fails (0: none); hosts may share it."""
+
+    delay_s: float = 0.0
+    fail_every: int = 0
+    built: int = 0
+
+    def count_build(self) -> bool:
+        """Counts a build; gives whether it shall fail."""
+        self.built += 1
+        return self.fail_every > 0 and self.built % self.fail_every == 0
+
+
+def open_fleet(
+    folder: Path, host_ids: Sequence[str], *, cloud_id: str, capacity: Resources, faults: Faults
+) -> "dict[str, FakeDriver]":
+    """A driver for each of many fake hosts, each with a folder of its own."""
+    return {
+        host_id: FakeDriver(folder / host_id, cloud_id=cloud_id, capacity=capacity, faults=faults)
+        for host_id in host_ids
+    }
+
+
+class FakeDriver:
+    """One fake host, its guests in `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cloud_id: str,
+        capacity: Resources,
+        faults: Faults,
+    ) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._cloud_id = cloud_id
+        self._capacity = capacity
+        self._faults = faults
+        self._flaky: Counter[tuple[Claim, str]] = Counter()
+        self._changes: asyncio.Queue[GuestChanged] = asyncio.Queue(EVENTS_MAX)
+        self._guests = {g.claim: g for g in _load(folder) if g.cloud_id == cloud_id}
+
+    async def capabilities(self) -> Capabilities:
+        """Every kind of image, for every processor."""
+        return Capabilities(
+            driver="fake",
+            hypervisor=Hypervisor.FAKE,
+            hypervisor_version="",
+            choice_reason="asked for by name",
+            image_kinds=tuple(ImageKind),
+            architectures=tuple(Architecture),
+            console_output=True,
+            config_drive=False,
+        )
+
+    async def capacity(self) -> Resources:
+        """What the fake host was given."""
+        return self._capacity
+
+    async def list_guests(self) -> Sequence[Guest]:
+        """The guests in the folder that carry this cloud's id."""
+        return [guest.seen() for guest in self._guests.values()]
+
+    async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
+        """Writes a half-made guest, waits, writes it whole; needs the image to be readable."""
+        await self._step(identity.claim, "prepare", spec.name)
+        if not image.path.is_file():
+            raise RuntimeError(f"the image {image.path} is gone")
+        guest = FakeGuest(
+            **asdict(identity),
+            **asdict(spec.resources),
+            name=spec.name,
+            project_id=spec.project_id,
+            image=image.path.name,
+            prepared=False,
+            power=Power.OFF.value,
+            applied_generation=0,
+            starts=0,
+            console="",
+        )
+        found = self._guests.get(identity.claim)
+        if found is not None and found.prepared:
+            return
+        self._put(guest)
+        if spec.name.startswith("fail-") or self._faults.count_build():
+            raise StepFailed("FAKE_FAILURE", "the fake driver was told to fail this build")
+        self._put(replace(guest, prepared=True))
+
+    async def start_guest(self, identity: Identity) -> None:
+        """Switches on at once: the console says the guest's name and id."""
+        guest = self._prepared(identity.claim)
+        await self._step(identity.claim, "start", guest.name)
+        if guest.power != Power.RUNNING:
+            line = f"STEAD-GUEST name={guest.name} id={guest.instance_id}\n"
+            self._put(
+                replace(
+                    guest,
+                    power=Power.RUNNING.value,
+                    starts=guest.starts + 1,
+                    console=guest.console + line,
+                )
+            )
+
+    async def mark_applied(self, identity: Identity, generation: int) -> None:
+        """Writes the generation into the guest's file."""
+        guest = self._prepared(identity.claim)
+        self._put(replace(guest, applied_generation=max(generation, guest.applied_generation)))
+
+    async def stop_guest(self, identity: Identity) -> None:
+        """Switches off."""
+        guest = self._guests.get(identity.claim)
+        if guest is None or guest.power != Power.RUNNING:
+            return
+        await self._step(identity.claim, "stop", guest.name)
+        self._put(replace(guest, power=Power.OFF.value))
+
+    async def erase_guest(self, identity: Identity) -> None:
+        """Removes the guest's file."""
+        guest = self._guests.get(identity.claim)
+        if guest is None:
+            return
+        await self._step(identity.claim, "erase", guest.name)
+        self._path(identity.claim).unlink(missing_ok=True)
+        self._guests.pop(identity.claim, None)
+
+    async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
+        """The end of what the guest has said."""
+        guest = self._guests.get(identity.claim)
+        content = b"" if guest is None else guest.console.encode()
+        start_offset = max(0, len(content) - max_bytes)
+        return ConsoleLog(content[start_offset:], start_offset)
+
+    async def watch_guests(self) -> AsyncIterator[GuestChanged]:
+        """Tells of guests that switched themselves off."""
+        while True:
+            yield await self._changes.get()
+
+    async def close(self) -> None:
+        """Has nothing to let go of."""
+
+    def power_off_from_inside(self, claim: Claim) -> None:
+        """Does what an owner's `poweroff` in the guest does; for tests and drills."""
+        self._put(replace(self._guests[claim], power=Power.OFF.value))
+        with contextlib.suppress(asyncio.QueueFull):
+            self._changes.put_nowait(GuestChanged(claim.instance_id))
+
+    async def _step(self, claim: Claim, kind: str, name: str) -> None:
+        if self._faults.delay_s > 0:
+            await asyncio.sleep(self._faults.delay_s)
+        self._flaky[claim, kind] += name.startswith("flaky-")
+        if self._flaky[claim, kind] == 1:
+            raise RuntimeError(f"the fake driver was told to fail its first try to {kind}")
+
+    def _prepared(self, claim: Claim) -> FakeGuest:
+        guest = self._guests.get(claim)
+        if guest is None or not guest.prepared:
+            raise RuntimeError(f"no prepared guest of {claim}")
+        return guest
+
+    def _put(self, guest: FakeGuest) -> None:
+        path = self._path(guest.claim)
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(asdict(guest)))
+        draft.replace(path)
+        self._guests[guest.claim] = guest
+
+    def _path(self, claim: Claim) -> Path:
+        return self._folder / f"{claim.instance_id}.{claim.epoch}.json"
+
+
+def _load(folder: Path) -> Iterator[FakeGuest]:
+    for path in sorted(folder.glob("*.json")):
+        yield FakeGuest(**json.loads(path.read_text()))

@@ -1,0 +1,1 @@
+"""The libvirt driver: QEMU guests, accelerated by KVM where it really works, else by TCG."""

@@ -1,0 +1,187 @@
+"""Guests as domains of libvirt: each function is one blocking step, run in a connection's thread.
+
+Owns which domains are this cloud's, and what libvirt's states and errors mean. Does not own files.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import libvirt
+
+from services.compute.edges.drivers.libvirt.connection import is_lost
+from services.compute.edges.drivers.libvirt.guest_metadata import (
+    NAMESPACE,
+    PREFIX,
+    GuestMetadata,
+    metadata_text,
+    read_metadata,
+)
+from services.compute.flows.ports import StepFailed
+from services.compute.logic.guest import Guest, Identity
+from services.domain.errors import Conflict, NotFound
+from services.domain.instance import Power
+
+_ON = frozenset(
+    {
+        libvirt.VIR_DOMAIN_RUNNING,
+        libvirt.VIR_DOMAIN_BLOCKED,
+        libvirt.VIR_DOMAIN_PAUSED,
+        libvirt.VIR_DOMAIN_SHUTDOWN,
+        libvirt.VIR_DOMAIN_PMSUSPENDED,
+    }
+)
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+)
+
+
+def hypervisor_version(connection: Any) -> str:
+    """QEMU's release, as major.minor.micro."""
+    number = connection.getVersion()
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def domains_list(connection: Any, cloud_id: str) -> list[Guest]:
+    """The domains that carry the cloud's id."""
+    guests = []
+    for domain in connection.listAllDomains(0):
+        with _gone_is_fine():
+            metadata = _metadata(domain)
+            if metadata is not None and metadata.identity.cloud_id == cloud_id:
+                guests.append(
+                    Guest(metadata.identity, True, _power(domain), metadata.applied_generation)
+                )
+    return guests
+
+
+def domain_define(connection: Any, identity: Identity, description: str) -> None:
+    """Defines a domain that is not there yet; raises StepFailed if libvirt refuses it."""
+    if _find(connection, identity) is not None:
+        return
+    with _refusal_is_final():
+        connection.defineXMLFlags(description, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+
+def domain_exists(connection: Any, identity: Identity) -> bool:
+    """Whether the guest is defined; raises Conflict if another one has its UUID."""
+    return _find(connection, identity) is not None
+
+
+def domain_start(connection: Any, identity: Identity) -> None:
+    """Switches the domain on; raises NotFound, or StepFailed if QEMU refuses it."""
+    domain = _get(connection, identity)
+    if domain.isActive() == 1:
+        return
+    with _refusal_is_final():
+        domain.createWithFlags(0)
+
+
+def domain_mark(connection: Any, identity: Identity, generation: int) -> None:
+    """Writes the applied generation into the domain, for now and for after its next start."""
+    domain = _get(connection, identity)
+    metadata = _metadata(domain)
+    if metadata is None or metadata.applied_generation == generation:
+        return
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() == 1 else 0
+    if domain.isActive() == 1:
+        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    text = metadata_text(replace(metadata, applied_generation=generation))
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, flags)
+
+
+def domain_stop(connection: Any, identity: Identity) -> None:
+    """Pulls the plug, if there is such a domain and it runs."""
+    domain = _own(connection, identity)
+    if domain is None or domain.isActive() != 1:
+        return
+    try:
+        domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+
+
+def domain_undefine(connection: Any, identity: Identity) -> None:
+    """Removes the definition, if there is one; raises Conflict while the guest runs."""
+    domain = _own(connection, identity)
+    if domain is None:
+        return
+    if domain.isActive() == 1:
+        raise Conflict("GUEST_RUNS", f"the guest {identity.instance_id} runs: stop it first")
+    with _gone_is_fine():
+        domain.undefineFlags(_UNDEFINE)
+
+
+def _get(connection: Any, identity: Identity) -> Any:
+    domain = _own(connection, identity)
+    if domain is None:
+        raise NotFound("GUEST_NOT_FOUND", f"there is no guest {identity}")
+    return domain
+
+
+def _find(connection: Any, identity: Identity) -> Any | None:
+    domain = _lookup(connection, identity)
+    if domain is None:
+        return None
+    metadata = _metadata(domain)
+    if metadata is None or metadata.identity != identity:
+        raise Conflict("GUEST_OF_OTHER_CLAIM", f"another guest has the id {identity.instance_id}")
+    return domain
+
+
+def _own(connection: Any, identity: Identity) -> Any | None:
+    domain = _lookup(connection, identity)
+    if domain is None:
+        return None
+    metadata = _metadata(domain)
+    return domain if metadata is not None and metadata.identity == identity else None
+
+
+def _lookup(connection: Any, identity: Identity) -> Any | None:
+    try:
+        return connection.lookupByUUIDString(identity.instance_id)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _metadata(domain: Any) -> GuestMetadata | None:
+    # The inactive description, since what stands there outlives the machine.
+    return read_metadata(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def _power(domain: Any) -> Power:
+    state, reason = domain.state()
+    if state in _ON:
+        return Power.RUNNING
+    if state == libvirt.VIR_DOMAIN_CRASHED or (
+        state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED
+    ):
+        return Power.CRASHED
+    return Power.OFF
+
+
+@contextlib.contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+
+
+@contextlib.contextmanager
+def _refusal_is_final() -> Iterator[None]:
+    # What QEMU or the check of the description says once, it says again.
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if not is_lost(error):
+            raise StepFailed("HYPERVISOR_REFUSED", str(error)) from error
+        raise

@@ -1,0 +1,234 @@
+"""The libvirt driver: the driver contract on one libvirtd.
+
+Files first, definition last: a guest whose domain exists is complete. Steps block, so each runs
+in a thread.
+"""
+
+import asyncio
+import platform
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from services.compute.edges.drivers.config_drive import write_config_drive
+from services.compute.edges.drivers.libvirt import domains
+from services.compute.edges.drivers.libvirt.capacity import capacity
+from services.compute.edges.drivers.libvirt.choice import Choice, choose
+from services.compute.edges.drivers.libvirt.connection import Connection, ended
+from services.compute.edges.drivers.libvirt.console_log import let_go_of_old, read_log
+from services.compute.edges.drivers.libvirt.domain_xml import BackingImage, Machine, domain_xml
+from services.compute.edges.drivers.libvirt.guest_folder import (
+    GuestFolder,
+    guest_folders,
+    remove_empty_folders,
+    whole_file,
+)
+from services.compute.edges.drivers.libvirt.guest_metadata import (
+    GuestMetadata,
+    checked,
+    domain_name_start,
+)
+from services.compute.edges.drivers.libvirt.kernel_image import unpack_kernel
+from services.compute.edges.drivers.libvirt.kvm_probe import kvm_answer
+from services.compute.edges.drivers.libvirt.qemu_img import make_disk
+from services.compute.flows.ports import (
+    Capabilities,
+    ConsoleLog,
+    Driver,
+    GuestChanged,
+    GuestSpec,
+    ImageFile,
+    StepFailed,
+)
+from services.compute.logic.guest import Guest, Identity
+from services.domain.instance import Power
+from services.domain.kinds import Architecture, ImageKind
+from services.domain.resources import Resources
+
+T = TypeVar("T")
+
+FILES_S = 180.0
+LOOK_FOR_LIBVIRTD_S = 5.0
+
+_ARCHITECTURES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64}
+
+
+async def make_driver(name: str, *, cloud_id: str, state_dir: Path, uri: str) -> Driver:
+    """The driver called `name` (qemu, kvm, libvirt), its files under `state_dir`.
+
+    Waits for the KVM probe, not for libvirtd. Raises what `choose` raises.
+    """
+    folder = await asyncio.to_thread(_tidy, state_dir)
+    choice = await choose(name, partial(kvm_answer, folder))
+    return LibvirtDriver(Connection(uri), choice, cloud_id=cloud_id, state_dir=folder)
+
+
+class LibvirtDriver:
+    """See `flows.ports.Driver`. Besides StepFailed, its steps raise CloudError and TimeoutError."""
+
+    def __init__(
+        self, connection: Connection, choice: Choice, *, cloud_id: str, state_dir: Path
+    ) -> None:
+        self._connection = connection
+        self._choice = choice
+        self._cloud_id = cloud_id
+        self._state_dir = state_dir
+        self._architecture = _ARCHITECTURES[platform.machine()]
+        self._capabilities: Capabilities | None = None
+
+    async def capabilities(self) -> Capabilities:
+        """What can be done here; libvirtd is asked once."""
+        if self._capabilities is None:
+            self._capabilities = Capabilities(
+                driver=self._choice.driver,
+                hypervisor=self._choice.hypervisor,
+                hypervisor_version=await self._connection.call(domains.hypervisor_version),
+                choice_reason=self._choice.reason,
+                image_kinds=(ImageKind.QCOW2, ImageKind.RAW, ImageKind.KERNEL),
+                architectures=(self._architecture,),
+                console_output=True,
+                config_drive=True,
+            )
+        return self._capabilities
+
+    async def capacity(self) -> Resources:
+        """What the machine has."""
+        return capacity(self._state_dir)
+
+    async def list_guests(self) -> Sequence[Guest]:
+        """The cloud's domains, and the folders of guests that were not finished."""
+        # Folders first: a guest that is finished in between is then seen twice, not missed.
+        begun = await self._in_thread(self._begun)
+        defined = await self._connection.call(
+            partial(domains.domains_list, cloud_id=self._cloud_id)
+        )
+        finished = {guest.identity for guest in defined}
+        half_made = [Guest(i, False, Power.OFF, 0) for i in begun if i not in finished]
+        return [*defined, *half_made]
+
+    async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
+        """Disk, config drive, definition; raises Conflict if the place is another claim's."""
+        self._own(identity)
+        if not await self._connection.call(partial(domains.domain_exists, identity=identity)):
+            description = await self._in_thread(partial(self._make_files, identity, spec, image))
+            await self._connection.call(
+                partial(domains.domain_define, identity=identity, description=description)
+            )
+
+    async def start_guest(self, identity: Identity) -> None:
+        """Raises NotFound if it is not prepared."""
+        await self._connection.call(partial(domains.domain_start, identity=self._own(identity)))
+
+    async def mark_applied(self, identity: Identity, generation: int) -> None:
+        """Raises NotFound if it is not prepared."""
+        self._own(identity)
+        await self._connection.call(
+            partial(domains.domain_mark, identity=identity, generation=generation)
+        )
+
+    async def stop_guest(self, identity: Identity) -> None:
+        """At once, as if the plug were pulled."""
+        await self._connection.call(partial(domains.domain_stop, identity=self._own(identity)))
+
+    async def erase_guest(self, identity: Identity) -> None:
+        """Definition first, so that nothing starts on half its files; Conflict while it runs."""
+        self._own(identity)
+        await self._connection.call(partial(domains.domain_undefine, identity=identity))
+        folder = GuestFolder(self._state_dir, identity.instance_id)
+        await self._in_thread(partial(_erase_folder, folder, identity))
+
+    async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
+        """What QEMU wrote to the guest's log file."""
+        folder = GuestFolder(self._state_dir, self._own(identity).instance_id)
+        return await self._in_thread(partial(_read_log, folder, identity, max_bytes))
+
+    async def watch_guests(self) -> AsyncIterator[GuestChanged]:
+        """From libvirt's events; meanwhile opens the connection again if libvirtd was restarted."""
+        start = domain_name_start(self._cloud_id)
+        names = self._connection.listen()
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_FOR_LIBVIRTD_S):
+                        name = await names.get()
+                except TimeoutError:
+                    await self._connection.keep_open()
+                    continue
+                if name.startswith(start):
+                    yield GuestChanged(name.removeprefix(start))
+        finally:
+            self._connection.unlisten(names)
+
+    async def close(self) -> None:
+        """Guests run on."""
+        await self._connection.close()
+
+    def _own(self, identity: Identity) -> Identity:
+        if identity.cloud_id != self._cloud_id:
+            raise ValueError(f"not a guest of cloud {self._cloud_id}: {identity}")
+        return checked(identity)
+
+    def _begun(self) -> list[Identity]:
+        begun = []
+        for folder in guest_folders(self._state_dir):
+            let_go_of_old(folder.console_log)
+            identity = folder.identity()
+            if identity is not None and identity.cloud_id == self._cloud_id:
+                begun.append(identity)
+        return begun
+
+    def _make_files(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
+        if image.architecture is not self._architecture:
+            raise StepFailed(
+                "ARCHITECTURE_UNSUPPORTED", f"the image is for {image.architecture.name}"
+            )
+        folder = GuestFolder(self._state_dir, identity.instance_id)
+        folder.claim(identity)
+        direct_boot = backing = None
+        if image.kind is ImageKind.KERNEL:
+            direct_boot = unpack_kernel(self._state_dir, image.path)
+        else:
+            backing = BackingImage(image.path.absolute(), image.kind)
+        if not folder.disk.exists():
+            with whole_file(folder.disk) as path:
+                make_disk(path, spec.resources.disk_gib, backing)
+        with whole_file(folder.config_drive) as path:
+            write_config_drive(path, identity.instance_id, spec)
+        machine = Machine(
+            metadata=GuestMetadata(identity, applied_generation=0),
+            hypervisor=self._choice.hypervisor,
+            architecture=image.architecture,
+            vcpus=spec.resources.vcpus,
+            memory_mib=spec.resources.memory_mib,
+            disk=folder.disk,
+            config_drive=folder.config_drive,
+            console_log=folder.console_log,
+            direct_boot=direct_boot,
+            backing=backing,
+        )
+        try:
+            return domain_xml(machine)
+        except ValueError as error:
+            raise StepFailed("GUEST_UNSUPPORTED", str(error)) from error
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await ended(asyncio.get_running_loop().run_in_executor(None, work), FILES_S)
+
+
+def _tidy(state_dir: Path) -> Path:
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_empty_folders(state_dir)
+    return state_dir.absolute()
+
+
+def _erase_folder(folder: GuestFolder, identity: Identity) -> None:
+    there = folder.identity()
+    if there is None or there == identity:
+        folder.erase()
+
+
+def _read_log(folder: GuestFolder, identity: Identity, max_bytes: int) -> ConsoleLog:
+    if folder.identity() != identity:
+        return ConsoleLog(b"", 0)
+    return read_log(folder.console_log, max_bytes)

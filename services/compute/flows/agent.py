@@ -1,0 +1,188 @@
+"""One host's life in the control plane: hello, view, observations, beats; until superseded.
+
+Owns the stream's course and its repair. Does not act on guests (`reconcile`) nor answer questions
+(`answer_question`). While the control plane is away the agent keeps its wishes and goes on
+working.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from random import SystemRandom
+from typing import Any
+
+from services.compute.flows.ports import (
+    Acknowledged,
+    Beat,
+    BeatAnswered,
+    CommandBatch,
+    Hello,
+    HostProfile,
+    Ingress,
+    StateStream,
+    Superseded,
+    ViewWanted,
+)
+from services.compute.flows.reconcile import Reconciler, Tools
+from services.compute.logic.outbox import Outcome
+from services.compute.logic.wanted import View
+from services.domain.errors import Broken, CloudError
+from services.runtime.log import logger
+
+RECONNECT_S = 0.1
+BEAT_S = 15.0
+SILENCE_S_MAX = 40.0
+GREETING_S_MAX = 30.0
+
+
+class SupersededError(Exception):
+    """Another agent of this host is live; this one ended and touched nothing."""
+
+
+class Agent:
+    """The agent of one host. `viewed` is set from its first view on."""
+
+    def __init__(
+        self,
+        profile: HostProfile,
+        tools: Tools,
+        *,
+        cloud_id: str,
+        ingress: Ingress,
+        reconnect_s_max: float,
+    ) -> None:
+        self.host_id = profile.host_id
+        self.viewed = asyncio.Event()
+        self._profile = profile
+        self._driver = tools.driver
+        self._cloud_id = cloud_id
+        self._ingress = ingress
+        self._reconnect_s_max = reconnect_s_max
+        self._views = 0
+        self._to_say = asyncio.Event()
+        self._view_wanted = asyncio.Event()
+        self.reconciler = Reconciler(tools, cloud_id=cloud_id, spoke=self._to_say.set)
+
+    def receive_command(self, batch: CommandBatch) -> None:
+        """Takes a command from the bus; anything that does not count is dropped."""
+        if batch.host_id == self.host_id:
+            self.reconciler.take_command(batch)
+
+    async def run(self) -> None:
+        """Lives until cancelled. Raises SupersededError when another agent of the host is live."""
+        await _until_one_ends(self.reconciler.run(), self._speak())
+
+    async def _speak(self) -> None:
+        tries, views, logged = 0, self._views, ""
+        while True:
+            try:
+                async with self._ingress.open_states() as stream:
+                    await self._hold(stream)
+            except (CloudError, TimeoutError) as error:
+                if self._views != views:
+                    tries, views, logged = 0, self._views, ""
+                if repr(error) != logged:
+                    logged = repr(error)
+                    logger().warning("control plane lost", host=self.host_id, error=logged)
+            limit_s = min(self._reconnect_s_max, RECONNECT_S * 2.0 ** min(tries, 10))
+            tries += 1
+            await asyncio.sleep(SystemRandom().uniform(RECONNECT_S, max(RECONNECT_S, limit_s)))
+
+    async def _hold(self, stream: StateStream) -> None:
+        async with asyncio.timeout(GREETING_S_MAX):
+            await stream.send(await self._hello())
+            view = await stream.receive()
+        if isinstance(view, Superseded):
+            raise SupersededError(self.host_id)
+        if not isinstance(view, View):
+            raise Broken("VIEW_MISSING", "the first answer to a Hello is a View")
+        self._take_view(view)
+        await _until_one_ends(
+            self._listen(stream), self._tell(stream), self._beat(stream), self._ask(stream)
+        )
+
+    async def _hello(self) -> Hello:
+        return Hello(
+            profile=self._profile,
+            capacity=await self._driver.capacity(),
+            capabilities=await self._driver.capabilities(),
+            guests=tuple(await self._driver.list_guests()),
+        )
+
+    def _take_view(self, view: View) -> None:
+        if (view.cloud_id, view.host_id) != (self._cloud_id, self.host_id):
+            raise Broken("VIEW_OF_ANOTHER", f"this is a view of {view.cloud_id}/{view.host_id}")
+        self.reconciler.take_view(view)
+        if not self.viewed.is_set():
+            logger().info("view taken", host=self.host_id, incarnation=view.incarnation)
+        self._views += 1
+        self.viewed.set()
+        self._to_say.set()
+
+    async def _listen(self, stream: StateStream) -> None:
+        while True:
+            async with asyncio.timeout(SILENCE_S_MAX):
+                telling = await stream.receive()
+            match telling:
+                case View():
+                    self._take_view(telling)
+                case Acknowledged(results):
+                    self._take_acknowledgements(results)
+                case BeatAnswered(wanted_revision):
+                    if wanted_revision > self.reconciler.wishes.known_revision:
+                        self._view_wanted.set()
+                case Superseded():
+                    raise SupersededError(self.host_id)
+
+    def _take_acknowledgements(self, results: tuple[tuple[int, Outcome], ...]) -> None:
+        outcomes = dict(results)
+        if Outcome.SUPERSEDED in outcomes.values():
+            raise SupersededError(self.host_id)
+        for numbered in self.reconciler.outbox.acknowledge(outcomes):
+            if numbered.observation.absent:
+                self.reconciler.end(numbered.observation.claim)
+            elif outcomes[numbered.sequence] is Outcome.NO_SUCH_CLAIM:
+                self._view_wanted.set()
+        if self.reconciler.wishes.crowded:
+            self._view_wanted.set()
+        self._to_say.set()
+
+    async def _tell(self, stream: StateStream) -> None:
+        while True:
+            await self._to_say.wait()
+            self._to_say.clear()
+            numbered = self.reconciler.outbox.take()
+            if numbered:
+                await stream.send(numbered)
+
+    async def _beat(self, stream: StateStream) -> None:
+        # Hosts that greet together shall not beat together.
+        await asyncio.sleep(SystemRandom().uniform(0.0, BEAT_S))
+        while True:
+            await stream.send(Beat())
+            overdue = self.reconciler.outbox.overdue()
+            if overdue:
+                await stream.send(overdue)
+            await asyncio.sleep(BEAT_S)
+
+    async def _ask(self, stream: StateStream) -> None:
+        while True:
+            await self._view_wanted.wait()
+            self._view_wanted.clear()
+            await stream.send(ViewWanted())
+            # A conductor whose replica is behind answers an old view: do not ask in a tight loop.
+            await asyncio.sleep(RECONNECT_S)
+
+
+async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs the works until the first of them ends; the others are cancelled, and its error is
+    raised.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

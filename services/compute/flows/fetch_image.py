@@ -1,0 +1,110 @@
+"""Gets an image onto this machine, once for all who wait: from the cache or the control plane.
+
+Owns single flight and the retry of corrupt transfers. A transfer that breaks off raises and is
+resumed at its offset by the next one who asks. Does not own files.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.compute.flows.ports import Blobs, ImageShelf, StepFailed
+from services.compute.logic.wanted import Image
+from services.domain.errors import NotFound
+from services.runtime.log import logger
+
+TRANSFERS_MAX = 3
+
+
+@dataclass(slots=True)
+class Flight:
+    """One image on its way, for any number of guests.
+
+    `received_bytes` counts towards `image.size_bytes`.
+    """
+
+    image: Image
+    landed: asyncio.Task[Path]
+    received_bytes: int = 0
+    waiting: int = 0
+
+    @property
+    def percent(self) -> int:
+        """How much of it is here."""
+        return 100 * self.received_bytes // max(1, self.image.size_bytes)
+
+
+class ImageFetcher:
+    """Knows the flights of one shelf; hosts of one process share it."""
+
+    def __init__(self, shelf: ImageShelf) -> None:
+        self._shelf = shelf
+        self._flights: dict[str, Flight] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    @asynccontextmanager
+    async def join(self, image: Image, blobs: Blobs) -> AsyncIterator[Flight]:
+        """Gives the flight of an image, started if there is none; the last to leave an unfinished
+        one ends it.
+
+        `landed` raises StepFailed (the store has no such image, or it is corrupt there), or what
+        broke the transfer.
+        """
+        flight = self._flights.get(image.digest)
+        if flight is None:
+            flight = self._start(image, blobs)
+        flight.waiting += 1
+        try:
+            yield flight
+        finally:
+            flight.waiting -= 1
+            if flight.waiting == 0:
+                await self._end(flight)
+
+    def _start(self, image: Image, blobs: Blobs) -> Flight:
+        # A flight that is being ended may still write: the next one of its digest waits for it.
+        lock = self._locks.setdefault(image.digest, asyncio.Lock())
+
+        async def fly() -> Path:
+            async with lock:
+                return await self._fetch(flight, blobs)
+
+        flight = Flight(image, asyncio.get_running_loop().create_task(fly()))
+        self._flights[image.digest] = flight
+        return flight
+
+    async def _end(self, flight: Flight) -> None:
+        if self._flights.get(flight.image.digest) is flight:
+            del self._flights[flight.image.digest]
+        flight.landed.cancel()
+        await asyncio.wait({flight.landed})
+
+    async def _fetch(self, flight: Flight, blobs: Blobs) -> Path:
+        image = flight.image
+        for _ in range(TRANSFERS_MAX):
+            path = await self._shelf.find(image) or await self._transfer(flight, blobs)
+            if path is not None:
+                return path
+            logger().warning("image arrived corrupt", digest=image.digest)
+        raise StepFailed(
+            "IMAGE_CORRUPT", f"the image store does not give the bytes of digest {image.digest}"
+        )
+
+    async def _transfer(self, flight: Flight, blobs: Blobs) -> Path | None:
+        image = flight.image
+        draft = await self._shelf.begin(image)
+        try:
+            flight.received_bytes = draft.size_bytes
+            if draft.size_bytes < image.size_bytes:
+                async for chunk in blobs.read_blob(image.digest, draft.size_bytes):
+                    await draft.append(chunk)
+                    flight.received_bytes = draft.size_bytes
+                    if draft.size_bytes > image.size_bytes:
+                        break
+            return await draft.finish()
+        except NotFound as error:
+            raise StepFailed(error.reason, error.message) from error
+        finally:
+            await draft.close()

@@ -1,0 +1,310 @@
+"""What the flows of compute need: the driver contract, and the roads to the control plane.
+
+The driver contract is step-wise and level-triggered: `list_guests` says what is, every other
+method does one step towards what is wanted, may be repeated after a crash at any point, and never
+decides.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from services.compute.logic.guest import Claim, Guest, Identity
+from services.compute.logic.observation import Failure
+from services.compute.logic.outbox import Numbered, Outcome
+from services.compute.logic.wanted import Image, View, Wanted
+from services.domain.kinds import Architecture, Hypervisor, ImageKind
+from services.domain.resources import Overcommit, Resources
+
+__all__ = [
+    "Acknowledged",
+    "Attachments",
+    "Beat",
+    "BeatAnswered",
+    "Blobs",
+    "Capabilities",
+    "Claim",
+    "CommandBatch",
+    "ConsoleLog",
+    "Draft",
+    "Driver",
+    "Guest",
+    "GuestChanged",
+    "GuestSpec",
+    "Hello",
+    "HostProfile",
+    "Identity",
+    "ImageFile",
+    "ImageShelf",
+    "Ingress",
+    "Question",
+    "Saying",
+    "StateStream",
+    "StepFailed",
+    "Superseded",
+    "Telling",
+    "ViewWanted",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do on this machine, found by trying."""
+
+    driver: str
+    hypervisor: Hypervisor
+    hypervisor_version: str
+    choice_reason: str
+    image_kinds: tuple[ImageKind, ...]
+    architectures: tuple[Architecture, ...]
+    console_output: bool
+    config_drive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image in the host's cache, verified; the driver may read it and must not change it."""
+
+    path: Path
+    kind: ImageKind
+    architecture: Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """All that a driver needs to make a guest. `disk_gib` is the size of its own disk."""
+
+    name: str
+    project_id: str
+    resources: Resources
+    ssh_public_keys: tuple[str, ...]
+    user_data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleLog:
+    """The end of what a guest wrote to its console.
+
+    `start_offset` is its first byte's place in all that was kept.
+    """
+
+    content: bytes
+    start_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestChanged:
+    """Something happened to a guest behind the agent's back: look again."""
+
+    instance_id: str
+
+
+class StepFailed(Exception):
+    """A step cannot succeed by being repeated. `reason` is a stable UPPER_SNAKE cause."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Driver(Protocol):
+    """One hypervisor on one host.
+
+    Each method may raise StepFailed; anything else is retried by the flow.
+    """
+
+    async def capabilities(self) -> Capabilities:
+        """What this driver can do here; cheap after the first call."""
+        ...
+
+    async def capacity(self) -> Resources:
+        """What the host has."""
+        ...
+
+    async def list_guests(self) -> Sequence[Guest]:
+        """The guests that carry this cloud's id, also half-made ones; no others."""
+        ...
+
+    async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
+        """Makes disk, config drive and definition, all off.
+
+        Starts from nothing or from its own interrupted work.
+        """
+        ...
+
+    async def start_guest(self, identity: Identity) -> None:
+        """Switches a prepared guest on. Does nothing if it runs."""
+        ...
+
+    async def mark_applied(self, identity: Identity, generation: int) -> None:
+        """Writes into the guest, durably, that `generation` is fully applied."""
+        ...
+
+    async def stop_guest(self, identity: Identity) -> None:
+        """Switches a guest off at once. Does nothing if it is off or absent."""
+        ...
+
+    async def erase_guest(self, identity: Identity) -> None:
+        """Removes a stopped guest's definition, disk, config drive and log.
+
+        Does nothing if all is gone.
+        """
+        ...
+
+    async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
+        """The newest bytes of the serial console, empty if nothing was written."""
+        ...
+
+    def watch_guests(self) -> AsyncIterator[GuestChanged]:
+        """Yields whenever the hypervisor tells that a guest started or stopped.
+
+        May miss some; a slow look catches them.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Lets go of the hypervisor. Guests run on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostProfile:
+    """What an agent says of its host that does not come from the driver."""
+
+    host_id: str
+    machine_id: str
+    boot_id: str
+    agent_version: str
+    reserved: Resources
+    overcommit: Overcommit
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """An agent introduces its host."""
+
+    profile: HostProfile
+    capacity: Resources
+    capabilities: Capabilities
+    guests: tuple[Guest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewWanted:
+    """The agent knows that it is behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What became of observations: pairs of number and outcome."""
+
+    results: tuple[tuple[int, Outcome], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswered:
+    """The newest revision at which something was wanted of this host."""
+
+    wanted_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another agent of this host is live."""
+
+
+Saying = Hello | Sequence[Numbered] | Beat | ViewWanted
+Telling = View | Acknowledged | BeatAnswered | Superseded
+
+
+class StateStream(Protocol):
+    """One open stream of states. Both methods raise a CloudError when it is lost."""
+
+    async def send(self, saying: Saying) -> None:
+        """Says one thing; waits while the road is full."""
+        ...
+
+    async def receive(self) -> Telling:
+        """The next thing that the host is told."""
+        ...
+
+
+class Ingress(Protocol):
+    """The control plane's door for states."""
+
+    def open_states(self) -> AbstractAsyncContextManager[StateStream]:
+        """Opens a stream; leaving the context ends it."""
+        ...
+
+
+class Blobs(Protocol):
+    """The control plane's door for bytes, for one host."""
+
+    def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+        """The blob's bytes from `offset` on. Raises NotFound (BLOB_NOT_FOUND), Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommandBatch:
+    """Wishes for one host, for one incarnation of its agent."""
+
+    host_id: str
+    incarnation: int
+    wanted: tuple[Wanted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Asks for the end of a guest's console log; the answer goes to `endpoint` with `ticket`."""
+
+    ticket: str
+    endpoint: str
+    claim: Claim
+    max_bytes: int
+
+
+class Attachments(Protocol):
+    """The control plane's door for answers."""
+
+    async def answer(self, question: Question, content: ConsoleLog | Failure) -> None:
+        """Dials the replica that asked and gives the answer. Raises a CloudError, TimeoutError."""
+        ...
+
+
+class Draft(Protocol):
+    """An image on its way into the cache. `size_bytes` is how much of it is there."""
+
+    size_bytes: int
+
+    async def append(self, chunk: bytes) -> None:
+        """Adds the next bytes. Raises StepFailed (STORAGE_FULL)."""
+        ...
+
+    async def finish(self) -> Path | None:
+        """Puts the image in its place, or drops it and gives None if it is not as it should be."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of the file; what is there is kept for a later draft."""
+        ...
+
+
+class ImageShelf(Protocol):
+    """The images that a machine keeps, by digest."""
+
+    async def find(self, image: Image) -> Path | None:
+        """The verified file, None if there is none; a corrupt one is dropped."""
+        ...
+
+    async def begin(self, image: Image) -> Draft:
+        """Opens a draft that goes on where an interrupted one ended."""
+        ...

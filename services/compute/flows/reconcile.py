@@ -1,0 +1,264 @@
+"""Makes what runs on one host equal to what is wanted of it: look, plan, act, look again.
+
+One worker per instance that needs work, a bounded number of steps at a time, looks shared by all
+who wait for one. Whatever wakes a worker (a view, a command, an event of the hypervisor, the slow
+look) makes it do the same. Owns the memory of this agent's builds. Does not choose steps
+(`logic.plan`), nor speak to the control plane.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import SystemRandom
+
+from services.compute.flows.fetch_image import ImageFetcher
+from services.compute.flows.ports import (
+    Blobs,
+    CommandBatch,
+    Driver,
+    GuestSpec,
+    ImageFile,
+    StepFailed,
+)
+from services.compute.logic.guest import Claim, Guest, Identity
+from services.compute.logic.observation import Failure, Observation, Past, observation_of
+from services.compute.logic.outbox import Outbox
+from services.compute.logic.plan import Refusal, Step, StepKind, next_step
+from services.compute.logic.wanted import View, Wanted, Wishes
+from services.runtime.lane import Lane
+from services.runtime.log import logger
+
+STEPS_PER_PASS_MAX = 24
+STARTS_PER_PASS_MAX = 4
+RETRY_S = 0.2
+RETRY_S_MAX = 30.0
+SLOW_LOOK_S = 30.0
+FLIGHT_LOOK_S = 0.25
+PROGRESS_S = 2.0
+DRIVER_STEP_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What one host works with; at most `steps_max` steps of its driver run at a time."""
+
+    driver: Driver
+    images: ImageFetcher
+    blobs: Blobs
+    steps_max: int
+
+
+class Reconciler:
+    """The hands of one host. `spoke` is called whenever the outbox got something new."""
+
+    def __init__(self, tools: Tools, *, cloud_id: str, spoke: Callable[[], None]) -> None:
+        self.wishes = Wishes()
+        self.outbox = Outbox()
+        self._cloud_id = cloud_id
+        self._driver = tools.driver
+        self._images = tools.images
+        self._blobs = tools.blobs
+        self._spoke = spoke
+        self._steps = asyncio.Semaphore(tools.steps_max)
+        self._past = Past()
+        self._workers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self._looks: Lane[str, list[Guest]] = Lane(self._look_round, name="looks", items_max=4096)
+
+    async def run(self) -> None:
+        """Works until cancelled; then ends every worker, wherever it is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._looks.run())
+                group.create_task(self._watch())
+                group.create_task(self._look_slowly())
+        finally:
+            workers = [task for task, _ in self._workers.values()]
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def nudge(self, instance_id: str) -> None:
+        """Makes a worker look at the instance now, or again when it is at it."""
+        found = self._workers.get(instance_id)
+        if found is not None:
+            found[1].set()
+            return
+        again = asyncio.Event()
+        task = asyncio.get_running_loop().create_task(self._work(instance_id, again))
+        self._workers[instance_id] = (task, again)
+
+    def take_view(self, view: View) -> None:
+        """Takes all that is wanted; under a new incarnation everything seen is said again."""
+        if view.incarnation != self.wishes.incarnation:
+            self.outbox.begin()
+        instance_ids = self.wishes.take_view(view)
+        self._past.keep(self.wishes.claims())
+        for instance_id in instance_ids:
+            self.nudge(instance_id)
+
+    def take_command(self, batch: CommandBatch) -> None:
+        """Takes what else is wanted, where it counts."""
+        for instance_id in self.wishes.take_command(batch.incarnation, batch.wanted):
+            self.nudge(instance_id)
+
+    def end(self, claim: Claim) -> None:
+        """Takes note that the conductor knows that nothing of the claim is left."""
+        self.wishes.end(claim)
+        self.outbox.forget(claim)
+
+    async def look(self, claim: Claim) -> Guest | None:
+        """The guest of a claim as it is now."""
+        guests = await self._looks.submit(claim.instance_id)
+        return next((g for g in guests if g.identity.claim == claim), None)
+
+    async def _look_round(self, instance_ids: Sequence[str]) -> list[list[Guest] | Exception]:
+        by_instance: dict[str, list[Guest]] = {}
+        for guest in await self._driver.list_guests():
+            by_instance.setdefault(guest.identity.instance_id, []).append(guest)
+        return [by_instance.get(instance_id, []) for instance_id in instance_ids]
+
+    async def _work(self, instance_id: str, again: asyncio.Event) -> None:
+        tries = 0
+        while True:
+            again.clear()
+            try:
+                await self._settle(instance_id)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+                tries += 1
+                logger().warning(
+                    "step failed", instance=instance_id, tries=tries, error=repr(error)
+                )
+                await _wait(again, _backoff_s(tries))
+                continue
+            tries = 0
+            if not again.is_set():
+                # No await between the check and this: a nudge cannot fall in between.
+                del self._workers[instance_id]
+                return
+
+    async def _settle(self, instance_id: str) -> None:
+        starts = 0
+        for _ in range(STEPS_PER_PASS_MAX):
+            guests = await self._looks.submit(instance_id)
+            wanted = self.wishes.of(instance_id)
+            self._past.note(guests)
+            self._observe(wanted, guests)
+            step = next_step(wanted, guests, self._past)
+            if step is None:
+                return
+            if isinstance(step, Refusal):
+                self._past.failures[step.wanted.claim] = step.failure
+                continue
+            starts += step.kind is StepKind.START
+            if starts > STARTS_PER_PASS_MAX:
+                self._fail(step, Failure("GUEST_ENDS_AT_ONCE", "the guest does not stay on"))
+                continue
+            await self._try(step)
+        raise TimeoutError(f"not settled after {STEPS_PER_PASS_MAX} steps")
+
+    async def _try(self, step: Step) -> None:
+        try:
+            await self._act(step)
+        except StepFailed as error:
+            if step.kind in (StepKind.STOP, StepKind.ERASE) or not step.wanted.spec.present:
+                # Absence may not be claimed while something is left: removal is tried for ever.
+                raise RuntimeError(f"{step.kind.value}: {error.reason}: {error}") from error
+            self._fail(step, Failure(error.reason, error.message))
+
+    def _fail(self, step: Step, failure: Failure) -> None:
+        if step.wanted.claim in self._past.applied:
+            # A failed build is erased; a guest that has lived holds its owner's work and is only
+            # tried again.
+            raise RuntimeError(f"{step.kind.value}: {failure.reason}: {failure.message}")
+        self._past.failures[step.wanted.claim] = failure
+        logger().warning(
+            "build failed", instance=step.wanted.claim.instance_id, reason=failure.reason
+        )
+
+    async def _act(self, step: Step) -> None:
+        wanted = step.wanted
+        identity = Identity(self._cloud_id, *wanted.claim)
+        image: ImageFile | None = None
+        if step.kind is StepKind.PREPARE:
+            image = await self._fetch(wanted)
+            if image is None:
+                return
+        async with self._steps, asyncio.timeout(DRIVER_STEP_S):
+            match step.kind:
+                case StepKind.PREPARE:
+                    assert image is not None
+                    await self._driver.prepare_guest(identity, _guest_spec(wanted), image)
+                case StepKind.START:
+                    await self._driver.start_guest(identity)
+                case StepKind.MARK_APPLIED:
+                    await self._driver.mark_applied(identity, wanted.generation)
+                case StepKind.STOP:
+                    await self._driver.stop_guest(identity)
+                case StepKind.ERASE:
+                    await self._driver.erase_guest(identity)
+
+    async def _fetch(self, wanted: Wanted) -> ImageFile | None:
+        """The wish's image; None if something else is wanted before it has come."""
+        image = wanted.spec.image
+        assert image is not None, "a wish to be present names an image"
+        waited_s = 0.0
+        async with self._images.join(image, self._blobs) as flight:
+            while self.wishes.get(wanted.claim) == wanted:
+                await asyncio.wait({flight.landed}, timeout=FLIGHT_LOOK_S)
+                if flight.landed.done():
+                    return ImageFile(flight.landed.result(), image.kind, image.architecture)
+                waited_s += FLIGHT_LOOK_S
+                if waited_s % PROGRESS_S == 0:
+                    self._say(
+                        Observation(wanted.claim, progress=f"fetching image {flight.percent} %")
+                    )
+        return None
+
+    def _observe(self, wanted: Sequence[Wanted], guests: Sequence[Guest]) -> None:
+        for wish in wanted:
+            observation = observation_of(wish, guests, self._past)
+            if observation is not None:
+                self._say(observation)
+
+    def _say(self, observation: Observation) -> None:
+        self.outbox.note(observation)
+        self._spoke()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async for changed in self._driver.watch_guests():
+                    if self.wishes.of(changed.instance_id):
+                        self.nudge(changed.instance_id)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+                logger().warning("hypervisor events lost", error=repr(error))
+            await asyncio.sleep(RETRY_S_MAX)
+
+    async def _look_slowly(self) -> None:
+        while True:
+            await asyncio.sleep(SLOW_LOOK_S * SystemRandom().uniform(0.8, 1.2))
+            for instance_id in self.wishes.instance_ids():
+                self.nudge(instance_id)
+
+
+def _guest_spec(wanted: Wanted) -> GuestSpec:
+    spec = wanted.spec
+    return GuestSpec(
+        name=spec.name,
+        project_id=spec.project_id,
+        resources=spec.resources,
+        ssh_public_keys=spec.ssh_public_keys,
+        user_data=spec.user_data,
+    )
+
+
+def _backoff_s(tries: int) -> float:
+    return min(RETRY_S_MAX, RETRY_S * 2.0 ** min(tries, 10)) * SystemRandom().uniform(0.5, 1.0)
+
+
+async def _wait(again: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await again.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,78 @@
+"""What a host says of a claim, computed from what is wanted, what is seen and what happened before.
+
+Owns what is worth saying. Does not number or send it: `outbox` does.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from services.compute.logic.guest import Claim, Guest
+from services.compute.logic.wanted import Wanted
+from services.domain.instance import Power
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why what was wanted cannot be made. `reason` is a stable UPPER_SNAKE cause."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was seen of one claim.
+
+    `absent`: nothing of it is left, and nothing of it will come back.
+    """
+
+    claim: Claim
+    applied_generation: int = 0
+    power: Power = Power.PENDING
+    absent: bool = False
+    failure: Failure | None = None
+    progress: str = ""
+
+
+@dataclass(slots=True)
+class Past:
+    """What this agent remembers of claims: builds that failed, and the newest generation seen
+    applied.
+    """
+
+    failures: dict[Claim, Failure] = field(default_factory=dict)
+    applied: dict[Claim, int] = field(default_factory=dict)
+
+    def note(self, guests: Sequence[Guest]) -> None:
+        """Remembers the generations that are applied."""
+        for guest in guests:
+            if guest.applied_generation > 0:
+                self.applied[guest.identity.claim] = guest.applied_generation
+
+    def keep(self, claims: Iterable[Claim]) -> None:
+        """Forgets all other claims: no wish about them can come any more."""
+        kept = set(claims)
+        self.failures = {c: f for c, f in self.failures.items() if c in kept}
+        self.applied = {c: g for c, g in self.applied.items() if c in kept}
+
+
+def observation_of(wanted: Wanted, guests: Sequence[Guest], past: Past) -> Observation | None:
+    """What there is to say of the claim of `wanted` now; None while work on it is under way.
+
+    A guest that was applied and is gone is CRASHED: it is not made again, since its disk is gone
+    with it.
+    """
+    claim = wanted.claim
+    guest = next((g for g in guests if g.identity.claim == claim), None)
+    failure = past.failures.get(claim)
+    if failure is not None or not wanted.spec.present:
+        if guest is not None:
+            return None
+        applied_generation = 0 if wanted.spec.present else wanted.generation
+        return Observation(claim, applied_generation, absent=True, failure=failure)
+    if guest is None:
+        applied = past.applied.get(claim)
+        return None if applied is None else Observation(claim, applied, Power.CRASHED)
+    if not guest.prepared or guest.applied_generation < wanted.generation:
+        return None
+    return Observation(claim, guest.applied_generation, guest.power)

@@ -1,0 +1,98 @@
+"""Joins the conductor: settings, edges, flows, and serves until told to stop."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+from services.conductor.config import Settings
+from services.conductor.edges.bus import NatsBus
+from services.conductor.edges.servicer import ConductorServicer
+from services.conductor.edges.store.migrate import migrate
+from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.flows.accept import Acceptor
+from services.conductor.flows.advance import Advancer
+from services.conductor.flows.commit import Committer
+from services.conductor.flows.decide import Decider
+from services.conductor.flows.greet import Greeter
+from services.conductor.flows.lease import Leaser
+from services.conductor.flows.observe import Observer
+from services.conductor.flows.read import Reader
+from services.runtime import bus, ids, rpc
+from services.runtime.serve import Health, admin_server, every, run, run_until
+from stead.internal.v1 import conductor_pb2_grpc
+
+RECONCILE_EVERY_S = 0.25
+HEARTBEAT_EVERY_S = 1.0
+LEASES_EVERY_S = 5.0
+
+
+class WallClock:
+    """The time that rows are stamped with."""
+
+    def now_s(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+
+class NewIds:
+    """Fresh identities."""
+
+    def new_id(self) -> str:
+        """A UUIDv7."""
+        return ids.new_id()
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Serves until `stop` is set."""
+    settings = Settings()  # type: ignore[call-arg]  # filled from the environment
+    health = Health("stead.conductor")
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(admin_server(settings.admin_listen, health))
+        cloud = await migrate(settings.postgres_url, settings.cloud_id)
+        connection = await bus.connect(
+            settings.nats_url, name="conductor", credential=settings.nats_credential()
+        )
+        stack.push_async_callback(connection.close)
+        store = PostgresStore(settings.postgres_url)
+        stack.push_async_callback(store.close)
+        clock = WallClock()
+        nats = NatsBus(connection, cloud)
+        committer = Committer(store, nats)
+        advancer = Advancer(store, nats, committer, clock)
+        acceptor = Acceptor(
+            store=store, committer=committer, advancer=advancer, clock=clock, ids=NewIds()
+        )
+        observer = Observer(store, committer, advancer, clock)
+        leaser = Leaser(store, committer, clock)
+        reader = Reader(store)
+        servicer = ConductorServicer(
+            store=store,
+            acceptor=acceptor,
+            reader=reader,
+            observer=observer,
+            greeter=Greeter(store, committer, clock),
+            leaser=leaser,
+            cloud=cloud,
+        )
+        server = rpc.server()
+        conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, server)
+        server.add_insecure_port(settings.listen)
+        await nats.subscribe_decisions(Decider(store, committer, advancer, clock))
+        await server.start()
+        stack.push_async_callback(server.stop, 2)
+        await health.set_ready(True)
+        await run_until(
+            stop,
+            committer.run(),
+            advancer.run(),
+            acceptor.run(),
+            observer.run(),
+            reader.run(),
+            every(RECONCILE_EVERY_S, advancer.reconcile),
+            every(HEARTBEAT_EVERY_S, committer.heartbeat),
+            every(LEASES_EVERY_S, leaser.compare),
+        )
+
+
+if __name__ == "__main__":
+    run("conductor", main)

@@ -1,0 +1,1 @@
+"""Touches one foreign party per file."""

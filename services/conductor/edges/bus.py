@@ -1,0 +1,91 @@
+"""The conductor's side of the bus: requests for hosts, commands, the feed out; decisions in."""
+
+from collections.abc import Sequence
+
+from services.conductor.edges import messages
+from services.conductor.flows.decide import Decider, Decision
+from services.conductor.flows.ports import CloudIdentity
+from services.conductor.logic.rows import ClaimRow, InstanceRow, Record
+from services.runtime import subjects
+from services.runtime.bus import MESSAGE_BYTES_MAX, Bus, chunks
+from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
+
+# What a batch's own fields and the framing of its items may add.
+ROOM = MESSAGE_BYTES_MAX - 8 * 1024
+
+
+class NatsBus:
+    """Implements `flows.ports.Bus`."""
+
+    def __init__(self, bus: Bus, cloud: CloudIdentity) -> None:
+        self._bus = bus
+        self._cloud = cloud
+
+    async def place(self, instances: Sequence[InstanceRow], min_revision: int) -> None:
+        """Asks the schedulers for hosts."""
+        requests = [_place_request(row, min_revision) for row in instances]
+        for chunk in chunks(((r, r.ByteSize() + 8) for r in requests), ROOM):
+            batch = scheduler_pb2.PlaceBatch(requests=chunk)
+            await self._bus.publish(subjects.place(self._cloud.cloud_id), batch.SerializeToString())
+
+    async def command(
+        self, host_id: str, incarnation: int, wanted: Sequence[tuple[InstanceRow, ClaimRow]]
+    ) -> None:
+        """Tells one host what is wanted."""
+        subject = subjects.host_command(self._cloud.cloud_id, host_id)
+        wishes = [messages.wanted(row, claim) for row, claim in wanted]
+        for chunk in chunks(((w, w.ByteSize() + 8) for w in wishes), ROOM):
+            batch = compute_pb2.CommandBatch(
+                host_id=host_id, incarnation=incarnation, wanted=chunk
+            )
+            await self._bus.publish(subject, batch.SerializeToString())
+
+    async def feed(self, records: Sequence[Record], head_revision: int) -> None:
+        """Publishes changes in the order of their revisions, or the head alone."""
+        subject = subjects.feed(self._cloud.cloud_id)
+        history_id = self._cloud.history_id
+        if not records:
+            beat = resource_pb2.FeedBatch(history_id=history_id, head_revision=head_revision)
+            await self._bus.publish(subject, beat.SerializeToString())
+        changes = [messages.resource(record) for record in records]
+        for chunk in chunks(((c, c.ByteSize() + 8) for c in changes), ROOM):
+            batch = resource_pb2.FeedBatch(
+                history_id=history_id, head_revision=chunk[-1].revision, changes=chunk
+            )
+            await self._bus.publish(subject, batch.SerializeToString())
+
+    async def subscribe_decisions(self, decider: Decider) -> None:
+        """Gives each batch of decisions to one of the conductors."""
+
+        async def on_batch(payload: bytes) -> None:
+            batch = scheduler_pb2.DecisionBatch.FromString(payload)
+            await decider.decide([_decision(d) for d in batch.decisions])
+
+        await self._bus.subscribe(
+            subjects.decided(self._cloud.cloud_id), on_batch, queue="conductors"
+        )
+
+
+def _place_request(row: InstanceRow, min_revision: int) -> scheduler_pb2.PlaceRequest:
+    request = scheduler_pb2.PlaceRequest(
+        instance_id=row.id,
+        attempt=row.attempt,
+        min_revision=min_revision,
+        architecture=row.wanted.image.architecture.value,  # type: ignore[arg-type]  # numbers are those of the contract
+        image_kind=row.wanted.image.kind.value,  # type: ignore[arg-type]  # as above
+        excluded_host_ids=row.excluded_host_ids,
+    )
+    request.resources.vcpus = row.resources.vcpus
+    request.resources.memory_mib = row.resources.memory_mib
+    request.resources.disk_gib = row.resources.disk_gib
+    return request
+
+
+def _decision(message: scheduler_pb2.Decision) -> Decision:
+    return Decision(
+        instance_id=message.instance_id,
+        attempt=message.attempt,
+        host_id=message.host_id,
+        hosts=message.hosts,
+        rejected={count.filter: count.hosts for count in message.rejected},
+    )

@@ -1,0 +1,84 @@
+"""Numbered, forward-only SQL migrations, applied once each under an advisory lock, with their checksums kept."""
+
+import hashlib
+from importlib import resources
+from pathlib import PurePosixPath
+
+import asyncpg
+
+from services.conductor.flows.ports import CloudIdentity
+from services.domain.errors import Broken
+
+LOCK = 0x57EAD
+
+CREATE_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migration (
+    number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """(number, name, SQL) in order."""
+    folder = resources.files("services.conductor") / "migrations"
+    found = []
+    for entry in folder.iterdir():
+        if entry.name.endswith(".sql"):
+            number = int(entry.name.split("_", 1)[0])
+            found.append((number, PurePosixPath(entry.name).stem, entry.read_text()))
+    return sorted(found)
+
+
+async def migrate(url: str, cloud_id: str) -> CloudIdentity:
+    """Brings the database to this release and claims it for the cloud.
+
+    Raises Broken: SCHEMA_NEWER, SCHEMA_CHANGED (an applied file differs), CLOUD_MISMATCH.
+    """
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+            await connection.execute(CREATE_TABLE)
+            rows = await connection.fetch("SELECT number, checksum FROM schema_migration")
+            applied = {row["number"]: row["checksum"] for row in rows}
+            known = migrations()
+            if applied and max(applied) > known[-1][0]:
+                raise Broken("SCHEMA_NEWER", "the database was written by a newer stead")
+            for number, name, sql in known:
+                await _apply(connection, applied, (number, name, sql))
+            return CloudIdentity(cloud_id, await _claim(connection, cloud_id))
+    finally:
+        await connection.close()
+
+
+async def _apply(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    applied: dict[int, str],
+    migration: tuple[int, str, str],
+) -> None:
+    number, name, sql = migration
+    checksum = hashlib.sha256(sql.encode()).hexdigest()
+    if number in applied:
+        if applied[number] != checksum:
+            raise Broken("SCHEMA_CHANGED", f"migration {name} differs from the one applied")
+        return
+    await connection.execute(sql)
+    await connection.execute(
+        "INSERT INTO schema_migration (number, name, checksum) VALUES ($1, $2, $3)",
+        number,
+        name,
+        checksum,
+    )
+
+
+async def _claim(connection: "asyncpg.Connection[asyncpg.Record]", cloud_id: str) -> str:
+    await connection.execute(
+        "INSERT INTO cloud (cloud_id, history_id) VALUES ($1, gen_random_uuid()::text) ON CONFLICT DO NOTHING",
+        cloud_id,
+    )
+    row = await connection.fetchrow("SELECT cloud_id, history_id FROM cloud")
+    assert row is not None
+    if row["cloud_id"] != cloud_id:
+        owner = row["cloud_id"]
+        raise Broken("CLOUD_MISMATCH", f"this database belongs to cloud {owner}, not {cloud_id}")
+    return str(row["history_id"])

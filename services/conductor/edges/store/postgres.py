@@ -1,0 +1,150 @@
+"""The store over PostgreSQL: three sessions, so that commits, leases and reads never wait for each other."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services.conductor.edges.store import queries
+from services.conductor.edges.store.commit import commit
+from services.conductor.edges.store.session import Session
+from services.conductor.flows.ports import BeatAnswer, Due, Page, Query, View
+from services.conductor.logic.rows import (
+    CatalogRow,
+    HostRow,
+    Item,
+    Outcome,
+    Record,
+    RequestKey,
+    Situation,
+)
+from services.conductor.logic.steps import (
+    LOOK_AGAIN_FIRST_S,
+    LOOK_AGAIN_MAX_S,
+    PLACE_AGAIN_S,
+    YOUNG_S,
+)
+from services.domain.kinds import HostState, ResourceKind
+from services.domain.operation import Phase
+
+REQUEST = """
+SELECT fingerprint, resource_id, operation_id FROM request
+ WHERE project_id = $1 AND caller = $2 AND method = $3 AND request_id = $4::uuid
+"""
+
+# An unknown or older incarnation renews nothing. The answer keeps the order of the beats.
+RENEW = """
+WITH beat AS (
+    SELECT b.host_id, b.incarnation, b.place
+      FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS b (host_id, incarnation, place)
+), renewed AS (
+    INSERT INTO lease (host_id, incarnation, beat_at)
+    SELECT DISTINCT ON (h.id) h.id, h.incarnation, now() FROM beat b JOIN host h ON h.id = b.host_id AND h.incarnation = b.incarnation
+     ORDER BY h.id
+        ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, beat_at = excluded.beat_at
+)
+SELECT h.incarnation IS DISTINCT FROM b.incarnation AS superseded,
+       coalesce((SELECT max(c.wanted_revision) FROM claim c WHERE c.host_id = b.host_id), 0) AS wanted_revision
+  FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
+"""
+
+COMPARE = """
+SELECT id, state, live FROM (
+    SELECT h.id, h.state, coalesce(l.beat_at > now() - make_interval(secs => $1), false) AS live
+      FROM host h LEFT JOIN lease l ON l.host_id = h.id) known
+ WHERE live <> (state = $2) ORDER BY id LIMIT $3
+"""
+
+# Takes due operations and sets their next look, doubling with jitter; nothing stays locked.
+TAKE = """
+WITH due AS (
+    SELECT id FROM operation WHERE NOT finished AND look_again_at <= now()
+     ORDER BY look_again_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE operation o SET looks = o.looks + 1, look_again_at = now() + make_interval(secs =>
+       (0.9 + 0.2 * random()) * CASE
+           WHEN now() - o.created_at < make_interval(secs => $2)
+           THEN CASE WHEN o.phase = $3 THEN $4::float8 ELSE $5::float8 END
+           ELSE least($6::float8, $5::float8 * 2.0::float8 ^ least(o.looks, 10)) END)
+  FROM due WHERE o.id = due.id
+RETURNING o.id, o.resource_id, o.phase, o.looks, extract(epoch FROM now() - o.created_at)::float8 AS age_s
+"""
+
+
+class PostgresStore:
+    """Implements `flows.ports.Store`."""
+
+    def __init__(self, url: str) -> None:
+        self._commits = Session(url, "commits")
+        self._quiet = Session(url, "leases and looks")
+        self._reads = Session(url, "reads")
+
+    async def items_commit(self, items: Sequence[Item]) -> list[Outcome]:
+        """The one commit path."""
+        return await self._commits.run(lambda connection: commit(connection, items))
+
+    async def situations_read(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
+        """Everything that decides about these instances."""
+        return await self._reads.run(lambda c: queries.situations(c, instance_ids))
+
+    async def catalog_read(self, kind: ResourceKind, ids: Sequence[str]) -> dict[str, CatalogRow]:
+        """Living entries by id."""
+        return await self._reads.run(lambda c: queries.catalog(c, kind, ids))
+
+    async def records_read(self, queries_: Sequence[Query]) -> list[Page]:
+        """Records as of the newest commit."""
+        return [await self._reads.run(lambda c, q=q: queries.page(c, q)) for q in queries_]  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+
+    async def request_read(self, key: RequestKey) -> RequestKey | None:
+        """The remembered request, if there is one."""
+        row = await self._reads.run(
+            lambda c: c.fetchrow(REQUEST, key.project_id, key.caller, key.method, key.request_id)
+        )
+        if row is None:
+            return None
+        return replace(
+            key,
+            fingerprint=row["fingerprint"],
+            resource_id=row["resource_id"],
+            operation_id=row["operation_id"],
+        )
+
+    async def changes_read(self, after_revision: int, limit: int) -> tuple[list[Record], int]:
+        """The change log above a revision, and the head."""
+        return await self._reads.run(lambda c: queries.changes(c, after_revision, limit))
+
+    async def hosts_read(self, host_ids: Sequence[str]) -> dict[str, HostRow]:
+        """Hosts by id."""
+        return await self._reads.run(lambda c: queries.hosts(c, host_ids))
+
+    async def host_view_read(self, host_id: str) -> View | None:
+        """The view of a host in one snapshot."""
+        return await self._reads.run(lambda c: queries.view(c, host_id))
+
+    async def leases_renew(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
+        """Renews leases of live incarnations."""
+        hosts, incarnations = [b[0] for b in beats], [b[1] for b in beats]
+        rows = await self._quiet.run(lambda c: c.fetch(RENEW, hosts, incarnations))
+        return [BeatAnswer(row["superseded"], row["wanted_revision"]) for row in rows]
+
+    async def leases_compare(
+        self, lease_s: float, limit: int
+    ) -> list[tuple[str, HostState, bool]]:
+        """Hosts whose recorded state differs from their lease."""
+        rows = await self._quiet.run(lambda c: c.fetch(COMPARE, lease_s, HostState.UP, limit))
+        return [(row["id"], HostState(row["state"]), row["live"]) for row in rows]
+
+    async def operations_take(self, limit: int) -> list[Due]:
+        """Due operations, their next look moved on."""
+        rows = await self._quiet.run(
+            lambda c: c.fetch(
+                TAKE, limit, YOUNG_S, Phase.PLACING, PLACE_AGAIN_S, LOOK_AGAIN_FIRST_S, LOOK_AGAIN_MAX_S
+            )
+        )
+        return [
+            Due(str(r["id"]), r["resource_id"], Phase(r["phase"]), r["looks"], r["age_s"])
+            for r in rows
+        ]
+
+    async def close(self) -> None:
+        """Drops all connections."""
+        for session in (self._commits, self._quiet, self._reads):
+            await session.close()

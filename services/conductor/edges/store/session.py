@@ -1,0 +1,98 @@
+"""One connection to PostgreSQL for the life of the process, made again whenever it breaks.
+
+Owns timeouts, reconnecting and what is tried again. Every caller is safe to be tried again: items have natural keys
+(MECHANICS A5), reads and leases are idempotent. Does not pool: a lane owns its session.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from services.domain.errors import Unavailable
+from services.runtime.log import logger
+
+Answer = TypeVar("Answer")
+
+TRY_FOR_S = 4.0
+PAUSE_S = 0.1
+SETTINGS = {
+    "lock_timeout": "3s",
+    "statement_timeout": "5s",
+    "idle_in_transaction_session_timeout": "5s",
+    "application_name": "stead-conductor",
+    "jit": "off",
+}
+
+# The connection, or the server behind it, went away: the outcome of what was sent is unknown.
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.CrashShutdownError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+# The statement was rolled back whole by the server and may be tried as it was.
+ROLLED_BACK = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class Session:
+    """Runs work on its own connection, one piece at a time."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._turn = asyncio.Lock()
+
+    async def run(
+        self, work: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[Answer]]
+    ) -> Answer:
+        """`work(connection)`, tried again for a few seconds while the database is away.
+
+        Raises Unavailable (DATABASE_UNAVAILABLE) after that; errors of the statement itself as they are.
+        """
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            give_up_at = loop.time() + TRY_FOR_S
+            while True:
+                try:
+                    return await work(await self._connected())
+                except LOST as error:
+                    await self.close()
+                    trouble: Exception = error
+                except ROLLED_BACK as error:
+                    trouble = error
+                if loop.time() >= give_up_at:
+                    raise Unavailable(
+                        "DATABASE_UNAVAILABLE",
+                        "the database cannot be reached; nothing was changed that was not answered",
+                        retry_after_s=1.0,
+                    ) from trouble
+                logger().warning("database trouble", session=self._name, error=repr(trouble))
+                await asyncio.sleep(PAUSE_S)
+
+    async def close(self) -> None:
+        """Drops the connection without waiting for the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.terminate()
+
+    async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._url, timeout=5, command_timeout=8, server_settings=SETTINGS
+            )
+        return self._connection

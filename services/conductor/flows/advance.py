@@ -1,0 +1,68 @@
+"""Brings instances one step further: look at the situation, do the next step, look again later.
+
+Owns the only way in which schedulers and hosts are told anything. The reconciler, an acceptance and a decision all
+come here with nothing but an instance id, so that recovery is the same code as the first run.
+"""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+from services.conductor.flows.commit import Committer
+from services.conductor.flows.ports import Bus, Clock, Store
+from services.conductor.logic import lifecycle
+from services.conductor.logic.rows import ClaimRow, InstanceRow, Situation
+from services.conductor.logic.steps import Command, LetGo, Place, next_step
+from services.domain.errors import NoCapacity
+from services.runtime.lane import Lane
+from services.runtime.log import logger
+
+
+class Advancer:
+    """Takes instance ids, sends what their situations ask for, many in one message."""
+
+    def __init__(self, store: Store, bus: Bus, committer: Committer, clock: Clock) -> None:
+        self._store = store
+        self._bus = bus
+        self._committer = committer
+        self._clock = clock
+        self._lane: Lane[str, None] = Lane(self._round, name="advances", waiting_max=200_000)
+
+    def nudge(self, instance_id: str) -> None:
+        """Looks at the instance soon. A nudge that is lost is made up for by the reconciler."""
+        with contextlib.suppress(NoCapacity):
+            self._lane.put(instance_id)
+
+    async def run(self) -> None:
+        """Runs the lane until cancelled."""
+        await self._lane.run()
+
+    async def reconcile(self) -> None:
+        """Nudges every operation whose time to be looked at has come."""
+        for due in await self._store.operations_take(500):
+            self.nudge(due.instance_id)
+
+    async def _round(self, instance_ids: Sequence[str]) -> list[None | Exception]:
+        situations = await self._store.situations_read(list(dict.fromkeys(instance_ids)))
+        places: list[InstanceRow] = []
+        commands: dict[tuple[str, int], list[tuple[InstanceRow, ClaimRow]]] = defaultdict(list)
+        for situation in situations.values():
+            step = next_step(situation)
+            if isinstance(step, Place):
+                places.append(step.instance)
+            elif isinstance(step, Command):
+                host = (step.claim.host_id, step.claim.host_incarnation)
+                commands[host].append((step.instance, step.claim))
+            elif isinstance(step, LetGo):
+                await self._let_go(step.situation)
+        if places:
+            await self._bus.place(places, self._committer.head_revision)
+        for (host_id, incarnation), wanted in commands.items():
+            await self._bus.command(host_id, incarnation, wanted)
+        return [None] * len(instance_ids)
+
+    async def _let_go(self, situation: Situation) -> None:
+        item = lifecycle.deleted_on_lost_host(situation, self._clock.now_s())
+        if item is not None:
+            await self._committer.commit(item, situation.instance.project_id)
+            logger().warning("deleted while its host is down", instance=situation.instance.id)

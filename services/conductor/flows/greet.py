@@ -1,0 +1,78 @@
+"""Welcomes a host's agent: a new incarnation, then its view. Source: MECHANICS D2."""
+
+from dataclasses import dataclass
+
+from services.conductor.flows.commit import Committer
+from services.conductor.flows.ports import Clock, Store, View
+from services.conductor.logic.rows import Committed, HostRow, Item
+from services.domain.errors import Conflict, Invalid, NotFound, Unavailable
+from services.domain.ids import is_host_id
+from services.domain.kinds import HostState
+from services.domain.resources import Overcommit, Resources, target_of
+
+TRIES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent says of its host. `capabilities` is carried, not looked into."""
+
+    host_id: str
+    machine_id: str
+    boot_id: str
+    agent_version: str
+    capacity: Resources
+    reserved: Resources
+    overcommit: Overcommit
+    capabilities: bytes
+
+
+class Greeter:
+    """Gives incarnations and views."""
+
+    def __init__(self, store: Store, committer: Committer, clock: Clock) -> None:
+        self._store = store
+        self._committer = committer
+        self._clock = clock
+
+    async def greet(self, hello: Hello) -> View:
+        """Commits the host's next incarnation and reads its view. Raises Invalid (HOST_ID_INVALID)."""
+        if not is_host_id(hello.host_id):
+            raise Invalid("HOST_ID_INVALID", "a host id is 1 to 63 of a-z, 0-9 and dash")
+        for _ in range(TRIES_MAX):
+            known = (await self._store.hosts_read([hello.host_id])).get(hello.host_id)
+            outcome = await self._committer.commit(Item(host=self._row(hello, known)), "")
+            if isinstance(outcome, Committed):
+                view = await self._store.host_view_read(hello.host_id)
+                assert view is not None
+                await self._store.leases_renew([(hello.host_id, view.incarnation)])
+                return view
+        raise Unavailable("ROW_CONTENDED", "several agents greet for this host at once")
+
+    async def view(self, host_id: str, incarnation: int) -> View:
+        """The view of a live incarnation. Raises Conflict (SUPERSEDED) for another one."""
+        view = await self._store.host_view_read(host_id)
+        if view is None:
+            raise NotFound("HOST_NOT_FOUND", f"there is no host {host_id}")
+        if view.incarnation != incarnation:
+            raise Conflict("SUPERSEDED", "another agent of this host is live")
+        return view
+
+    def _row(self, hello: Hello, known: HostRow | None) -> HostRow:
+        seen = known.incarnation if known else 0
+        return HostRow(
+            id=hello.host_id,
+            seen_incarnation=seen,
+            machine_id=hello.machine_id,
+            boot_id=hello.boot_id,
+            state=HostState.UP,
+            enabled=known.enabled if known else True,
+            incarnation=seen + 1,
+            capacity=hello.capacity,
+            reserved=hello.reserved,
+            overcommit=hello.overcommit,
+            target=target_of(hello.capacity, hello.reserved, hello.overcommit),
+            capabilities=hello.capabilities,
+            agent_version=hello.agent_version,
+            created_at_s=known.created_at_s if known else self._clock.now_s(),
+        )

@@ -1,0 +1,83 @@
+"""Applies what hosts saw: each observation once, in the order of its claim, never from an older incarnation."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from enum import IntEnum
+
+from services.conductor.flows.advance import Advancer
+from services.conductor.flows.commit import Committer
+from services.conductor.flows.ports import Clock, Store
+from services.conductor.logic import lifecycle
+from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.rows import Committed, Refusal, Situation
+from services.domain.errors import Unavailable
+from services.runtime.lane import Lane
+
+TRIES_MAX = 8
+
+
+class ObservationOutcome(IntEnum):
+    """What became of an observation. Numbers are those of the internal contract."""
+
+    APPLIED = 1
+    DUPLICATE = 2
+    NO_SUCH_CLAIM = 3
+    SUPERSEDED = 4
+
+
+_REFUSED = {
+    Refusal.DUPLICATE: ObservationOutcome.DUPLICATE,
+    Refusal.NO_CLAIM: ObservationOutcome.NO_SUCH_CLAIM,
+    Refusal.SUPERSEDED: ObservationOutcome.SUPERSEDED,
+}
+
+
+class Observer:
+    """Takes observations in batches; those of one claim are applied one after another."""
+
+    def __init__(
+        self, store: Store, committer: Committer, advancer: Advancer, clock: Clock
+    ) -> None:
+        self._committer = committer
+        self._advancer = advancer
+        self._clock = clock
+        self._store = store
+        self._reads: Lane[str, Situation | None] = Lane(self._read_round, name="situations")
+
+    async def run(self) -> None:
+        """Runs the reading lane until cancelled."""
+        await self._reads.run()
+
+    async def observe(self, seen: Sequence[Seen]) -> list[ObservationOutcome]:
+        """The outcome of each observation, in order. Raises Unavailable where nothing could be recorded."""
+        by_claim: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for place, one in enumerate(seen):
+            by_claim[one.instance_id, one.epoch].append(place)
+        outcomes: list[ObservationOutcome] = [ObservationOutcome.APPLIED] * len(seen)
+
+        async def observe_claim(places: list[int]) -> None:
+            for place in sorted(places, key=lambda p: seen[p].sequence):
+                outcomes[place] = await self._observe_one(seen[place])
+
+        await asyncio.gather(*(observe_claim(places) for places in by_claim.values()))
+        return outcomes
+
+    async def _observe_one(self, seen: Seen) -> ObservationOutcome:
+        for _ in range(TRIES_MAX):
+            situation = await self._reads.submit(seen.instance_id)
+            if situation is None:
+                return ObservationOutcome.NO_SUCH_CLAIM
+            item = lifecycle.observed(situation, seen, self._clock.now_s())
+            outcome = await self._committer.commit(item, situation.instance.project_id)
+            if isinstance(outcome, Committed):
+                if item.instance is not None:
+                    self._advancer.nudge(seen.instance_id)
+                return ObservationOutcome.APPLIED
+            if outcome.refusal in _REFUSED:
+                return _REFUSED[outcome.refusal]
+        raise Unavailable("ROW_CONTENDED", "the instance changes too fast; observe again")
+
+    async def _read_round(self, ids: Sequence[str]) -> list[Situation | None | Exception]:
+        found = await self._store.situations_read(list(dict.fromkeys(ids)))
+        return [found.get(id_) for id_ in ids]

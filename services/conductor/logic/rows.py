@@ -1,0 +1,306 @@
+"""The rows of stead as plain values, and the items of one commit.
+
+Owns what a row holds. Does not own how it is stored (edges/store) nor what may happen to it (lifecycle).
+`version` and `revision` are what was read; 0 means that the row is not there yet.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from services.domain.instance import Power, Standing, State, Task
+from services.domain.kinds import Architecture, ClaimRole, HostState, ImageKind, ResourceKind
+from services.domain.operation import FINISHED, OperationAction, OperationState, Phase
+from services.domain.resources import Overcommit, Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf something is asked."""
+
+    subject: str
+    project_id: str
+    cloud_admin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """An image as a host needs to know it. `size_bytes` is the length of its file."""
+
+    digest: str
+    size_bytes: int
+    kind: ImageKind
+    architecture: Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What shall be of an instance: a record, never a verb. `boot` counts the wanted boots."""
+
+    present: bool
+    run: bool
+    boot: int
+    image: ImageReference
+    ssh_public_keys: tuple[str, ...]
+    user_data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An instance whole. Times are seconds since 1970."""
+
+    id: str
+    project_id: str
+    name: str
+    standing: Standing
+    power: Power
+    flavor_id: str
+    image_id: str
+    labels: dict[str, str]
+    resources: Resources
+    wanted: Wanted
+    created_at_s: float
+    generation: int = 1
+    host_id: str = ""
+    epoch: int = 0
+    attempt: int = 1
+    excluded_host_ids: tuple[str, ...] = ()
+    fault: str = ""
+    version: int = 0
+    revision: int = 0
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is at the end of its life."""
+        return self.standing.state is State.DELETED
+
+
+NEW_STANDING = Standing(State.REQUESTED, Task.SCHEDULING)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFault:
+    """Why an operation did not end as asked; `code` is a gRPC status code."""
+
+    code: int
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    """An operation whole. `phases` are (phase, began at, seconds since 1970), the last one present."""
+
+    id: str
+    project_id: str
+    resource_id: str
+    action: OperationAction
+    state: OperationState
+    phases: tuple[tuple[Phase, float], ...]
+    actor: str
+    request_id: str
+    created_at_s: float
+    ended_at_s: float = 0.0
+    fault: OperationFault | None = None
+    tries: int = 0
+    progress: str = ""
+    version: int = 0
+    revision: int = 0
+
+    @property
+    def phase(self) -> Phase:
+        """The present phase."""
+        return self.phases[-1][0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return self.state in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRow:
+    """A host's claim for an instance. `wanted_revision`: the commit that last changed what is wanted under it.
+
+    `host_incarnation` and `host_state` are those of its host, read with it.
+    """
+
+    instance_id: str
+    epoch: int
+    host_id: str
+    role: ClaimRole
+    wanted_revision: int
+    host_incarnation: int
+    host_state: HostState
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that decides about one instance, read at once: its row, its unfinished operation, its claims."""
+
+    instance: InstanceRow
+    operation: OperationRow | None
+    claims: tuple[ClaimRow, ...]
+
+    @property
+    def holder(self) -> ClaimRow | None:
+        """The claim that holds the instance, if one does."""
+        return next((c for c in self.claims if c.role is ClaimRole.HOLDER), None)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """A host as it describes itself. `capabilities` is carried, not looked into.
+
+    `seen_incarnation` is the one that was read, 0 for a new host: the commit stands only on it.
+    """
+
+    id: str
+    seen_incarnation: int
+    machine_id: str
+    boot_id: str
+    state: HostState
+    enabled: bool
+    incarnation: int
+    capacity: Resources
+    reserved: Resources
+    overcommit: Overcommit
+    target: Resources
+    capabilities: bytes
+    agent_version: str
+    created_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlavorRow:
+    """A size on offer."""
+
+    id: str
+    name: str
+    resources: Resources
+    created_at_s: float
+    deleted: bool = False
+    version: int = 0
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """A verified image."""
+
+    id: str
+    project_id: str
+    name: str
+    reference: ImageReference
+    min_disk_gib: int
+    public: bool
+    created_at_s: float
+    deleted: bool = False
+    version: int = 0
+    revision: int = 0
+
+
+CatalogRow = FlavorRow | ImageRow
+
+
+class ClaimAct(IntEnum):
+    """What an item does to a claim. Numbers are those of the SQL function."""
+
+    ADD = 1
+    LEAVE = 2
+    REMOVE = 3
+    OBSERVE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimChange:
+    """One act on one claim. `epoch` is 0 for ADD; `incarnation` and `sequence` are for OBSERVE."""
+
+    act: ClaimAct
+    instance_id: str
+    host_id: str
+    resources: Resources
+    epoch: int = 0
+    incarnation: int = 0
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What makes a repeated request the same, and what it must answer then."""
+
+    project_id: str
+    caller: str
+    method: str
+    request_id: str
+    fingerprint: bytes
+    resource_id: str
+    operation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """All that one decision writes; it commits whole or not at all.
+
+    Rows carry the version that was read; `wants` says that what is wanted of the instance changed.
+    """
+
+    request: RequestKey | None = None
+    instance: InstanceRow | None = None
+    wants: bool = False
+    operations: tuple[OperationRow, ...] = ()
+    claims: tuple[ClaimChange, ...] = ()
+    host: HostRow | None = None
+    entry: CatalogRow | None = None
+    look_again_s: float = 2.0
+
+
+class Refusal(Enum):
+    """Why the store did not commit an item."""
+
+    REPLAYED = "REPLAYED"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    STALE = "STALE"
+    NAME_TAKEN = "NAME_TAKEN"
+    NO_ROOM = "NO_ROOM"
+    NO_CLAIM = "NO_CLAIM"
+    DUPLICATE = "DUPLICATE"
+    SUPERSEDED = "SUPERSEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item that was not committed. For REPLAYED: what the first request made."""
+
+    refusal: Refusal
+    resource_id: str = ""
+    operation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row as others get it: the public message's bytes, and beside them what the commit decided.
+
+    `ledger` is for hosts: target, used (vCPUs, MiB, GiB each) and the number of claims.
+    """
+
+    kind: ResourceKind
+    id: str
+    project_id: str
+    version: int
+    revision: int
+    epoch: int
+    body: bytes
+    deleted: bool
+    public: bool
+    ledger: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An item that was committed: its records, in the order of their revisions."""
+
+    records: tuple[Record, ...]
+
+
+Outcome = Committed | Refused

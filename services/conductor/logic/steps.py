@@ -1,0 +1,77 @@
+"""What is to be done next for an instance, as a table that a reader can check.
+
+| operation        | phase    | step    | how it ends                                                       |
+|------------------|----------|---------|-------------------------------------------------------------------|
+| CREATE_INSTANCE  | PLACING  | Place   | a decision makes a claim; a refusal fails the operation           |
+| CREATE_INSTANCE  | BUILDING | Command | the holder reports the generation applied, or absence (tried on)  |
+| DELETE_INSTANCE  | REMOVING | Command | the holder reports absence                                        |
+| DELETE_INSTANCE  | REMOVING | LetGo   | its host is DOWN: DELETED now, the claim stays LEAVING            |
+| any              | ENDED    | none    |                                                                   |
+
+Every step may be repeated; repeating is only waste. Does not own when to look again: the flow does.
+"""
+
+from dataclasses import dataclass
+
+from services.conductor.logic.rows import ClaimRow, InstanceRow, Situation
+from services.domain.kinds import HostState
+from services.domain.operation import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Ask the scheduler for a host."""
+
+    instance: InstanceRow
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Tell the host of a claim what is wanted."""
+
+    instance: InstanceRow
+    claim: ClaimRow
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """End a delete whose host is not heard of."""
+
+    situation: Situation
+
+
+Step = Place | Command | LetGo
+
+LOOK_AGAIN_FIRST_S = 2.0
+LOOK_AGAIN_MAX_S = 60.0
+PLACE_AGAIN_S = 1.0
+YOUNG_S = 60.0
+
+
+def next_step(situation: Situation) -> Step | None:
+    """The step that brings the situation's operation, or a wish without one, further; None if nothing is to do."""
+    holder = situation.holder
+    operation = situation.operation
+    if operation is not None and operation.phase is Phase.PLACING:
+        return None if holder else Place(situation.instance)
+    if holder is None:
+        return None
+    if (
+        operation is not None
+        and operation.phase is Phase.REMOVING
+        and holder.host_state is HostState.DOWN
+    ):
+        return LetGo(situation)
+    return Command(situation.instance, holder)
+
+
+def look_again_s(phase: Phase, looks: int, age_s: float) -> float:
+    """How long until the next look at an unfinished operation, in seconds, without jitter.
+
+    A lost place message costs 1 s, a lost command 2 s while the operation is young; later looks double up to 60 s.
+    Source: MECHANICS B5.
+    """
+    if age_s < YOUNG_S:
+        return PLACE_AGAIN_S if phase is Phase.PLACING else LOOK_AGAIN_FIRST_S
+    doubled: float = LOOK_AGAIN_FIRST_S * 2.0 ** min(looks, 10)
+    return min(LOOK_AGAIN_MAX_S, doubled)

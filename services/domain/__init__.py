@@ -1,0 +1,1 @@
+"""Pure nouns that services share. Standard library only, no await, no clock."""

@@ -1,0 +1,51 @@
+"""Kinds of things that placement and drivers compare. Numbers of the enums are those of the public contract."""
+
+from enum import IntEnum
+
+
+class ImageKind(IntEnum):
+    """How the bytes of an image are to be read."""
+
+    QCOW2 = 1
+    RAW = 2
+    KERNEL = 3
+
+
+class Architecture(IntEnum):
+    """For which processors something is."""
+
+    X86_64 = 1
+    AARCH64 = 2
+
+
+class Hypervisor(IntEnum):
+    """What runs the guests of a host."""
+
+    FAKE = 1
+    QEMU = 2
+    KVM = 3
+
+
+class HostState(IntEnum):
+    """Whether a host is heard of."""
+
+    UP = 1
+    DOWN = 2
+
+
+class ResourceKind(IntEnum):
+    """The nouns that have rows and a place in the change log."""
+
+    INSTANCE = 1
+    OPERATION = 2
+    FLAVOR = 3
+    IMAGE = 4
+    HOST = 5
+
+
+class ClaimRole(IntEnum):
+    """What a claim stands for; at most one HOLDER and one INCOMING per instance."""
+
+    HOLDER = 1
+    INCOMING = 2
+    LEAVING = 3

@@ -1,0 +1,89 @@
+"""The bus: NATS as a wake-up and fan-out that may lose anything.
+
+Owns the connection and the 256 KiB bound. Publishing while disconnected is dropped: rows say it again.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.runtime.log import logger
+
+MESSAGE_BYTES_MAX = 256 * 1024
+
+Item = TypeVar("Item")
+
+
+class Bus:
+    """One connection, kept for the life of the process and re-made for ever."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def connected(self) -> bool:
+        """Whether a message sent now would leave."""
+        return bool(self._client.is_connected)
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Sends, or drops silently while disconnected."""
+        if self._client.is_connected:
+            await self._client.publish(subject, payload)
+
+    async def subscribe(
+        self, subject: str, receive: Callable[[bytes], Awaitable[None]], queue: str = ""
+    ) -> Callable[[], Awaitable[None]]:
+        """Calls `receive` for each message, one after another. Gives back the way to stop."""
+
+        async def on_message(message: Msg) -> None:
+            try:
+                await receive(message.data)
+            except Exception:
+                logger().exception("bus message failed", subject=subject)
+
+        subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
+        return subscription.unsubscribe
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        await self._client.close()
+
+
+async def connect(url: str, *, name: str, credential: tuple[str, str] | None) -> Bus:
+    """Connects, waiting until the server is there; afterwards reconnects for ever."""
+
+    async def on_error(error: Exception) -> None:
+        logger().warning("bus trouble", error=repr(error))
+
+    user, password = credential or (None, None)
+    client = await nats.connect(
+        url,
+        name=name,
+        user=user,
+        password=password,
+        error_cb=on_error,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        pending_size=-1,
+        allow_reconnect=True,
+    )
+    return Bus(client)
+
+
+def chunks(sized: Iterable[tuple[Item, int]], bytes_max: int) -> Iterator[list[Item]]:
+    """Splits (item, size in bytes) pairs into lists whose sizes add up to at most `bytes_max`."""
+    chunk: list[Item] = []
+    total = 0
+    for item, size in sized:
+        if chunk and total + size > bytes_max:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += size
+    if chunk:
+        yield chunk

@@ -1,0 +1,201 @@
+"""gRPC for any service: servers and channels with sane bounds, and errors in their wire form.
+
+Owns how a CloudError becomes google.rpc.Status with ErrorInfo, and back. Does not own which error is right.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from services.domain import errors
+from services.runtime.log import logger
+
+DOMAIN = "stead"
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+DETAIL_TEXT_MAX = 1024
+
+CODES: dict[type[errors.CloudError], grpc.StatusCode] = {
+    errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoCapacity: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Denied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Broken: grpc.StatusCode.INTERNAL,
+}
+KINDS = {code.value[0]: kind for kind, code in CODES.items()}
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+)
+
+
+def code_of(error: errors.CloudError) -> int:
+    """The number of the gRPC status code of this kind of error."""
+    number: int = CODES[type(error)].value[0]
+    return number
+
+
+def error_from(
+    code: int, reason: str, message: str, *, field: str = "", metadata: dict[str, str] | None = None
+) -> errors.CloudError:
+    """The error that another service sent as code and reason."""
+    return KINDS.get(code, errors.Broken)(reason, message, field=field, metadata=metadata)
+
+
+def status_of(error: errors.CloudError) -> status_pb2.Status:
+    """google.rpc.Status with ErrorInfo always, BadRequest and RetryInfo where they fit."""
+    details: list[Any] = [
+        error_details_pb2.ErrorInfo(
+            reason=error.reason,
+            domain=DOMAIN,
+            metadata={k: v[:DETAIL_TEXT_MAX] for k, v in list(error.metadata.items())[:32]},
+        )
+    ]
+    if error.field:
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=error.field, description=error.message[:DETAIL_TEXT_MAX]
+                    )
+                ]
+            )
+        )
+    retry_after_s = error.retry_after_s
+    if retry_after_s is None and isinstance(error, errors.Unavailable):
+        retry_after_s = 1.0
+    if retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(retry_after_s * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code_of(error), message=error.message[:DETAIL_TEXT_MAX])
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+async def abort(context: Any, error: errors.CloudError) -> NoReturn:
+    """Ends a call with the error in its wire form."""
+    await context.abort_with_status(rpc_status.to_status(status_of(error)))
+    raise AssertionError("abort returned")
+
+
+def error_of(failed: grpc.aio.AioRpcError) -> errors.CloudError:
+    """The CloudError inside a failed call; UNAVAILABLE (PEER_UNREACHABLE) where the peer never answered."""
+    status = rpc_status.from_call(failed)  # type: ignore[arg-type]  # aio errors have what it reads
+    number: int = failed.code().value[0]
+    if status is not None:
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info):
+                return error_from(
+                    number, info.reason, status.message, metadata=dict(info.metadata)
+                )
+    if failed.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return errors.Unavailable("PEER_UNREACHABLE", "a part of the cloud did not answer in time")
+    return errors.Broken("PEER_FAILED", f"{failed.code().name}: {failed.details()}")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Turns a CloudError of any handler into its wire form, and anything else into INTERNAL / BUG with a log line."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the handler's behaviour, whatever its arity."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return wrap_handler(handler, _guard_unary, _guard_stream)
+
+
+async def _guard_unary(call: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Any:
+    try:
+        return await call(request, context)
+    except errors.CloudError as error:
+        await abort(context, error)
+    except (asyncio.CancelledError, grpc.aio.AbortError):
+        raise
+    except Exception:
+        logger().exception("call failed")
+        await abort(context, errors.Broken("BUG", "stead failed in a way it should not; see its log"))
+
+
+async def _guard_stream(
+    call: Callable[[Any, Any], AsyncIterator[Any]], request: Any, context: Any
+) -> AsyncIterator[Any]:
+    try:
+        async for message in call(request, context):
+            yield message
+    except errors.CloudError as error:
+        await abort(context, error)
+    except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
+        raise
+    except Exception:
+        logger().exception("stream failed")
+        await abort(context, errors.Broken("BUG", "stead failed in a way it should not; see its log"))
+
+
+def wrap_handler(handler: Any, unary: Callable[..., Any], stream: Callable[..., Any]) -> Any:
+    """The handler with `unary(call, request, context)` or `stream(…)` around its behaviour, by what it answers."""
+    if handler.response_streaming:
+        streaming = handler.stream_stream or handler.unary_stream
+
+        async def on_stream(request: Any, context: Any) -> Any:
+            async for message in stream(streaming, request, context):
+                yield message
+
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return make(on_stream, handler.request_deserializer, handler.response_serializer)
+    answering = handler.stream_unary or handler.unary_unary
+
+    async def on_unary(request: Any, context: Any) -> Any:
+        return await unary(answering, request, context)
+
+    make = (
+        grpc.stream_unary_rpc_method_handler
+        if handler.request_streaming
+        else grpc.unary_unary_rpc_method_handler
+    )
+    return make(on_unary, handler.request_deserializer, handler.response_serializer)
+
+
+def server(
+    *interceptors: grpc.aio.ServerInterceptor, options: Sequence[tuple[str, int]] = ()
+) -> grpc.aio.Server:
+    """A server with bounds set and errors in their wire form; `interceptors` run inside the error one."""
+    return grpc.aio.server(
+        interceptors=(ErrorInterceptor(), *interceptors), options=(*_OPTIONS, *options)
+    )
+
+
+def channel(target: str) -> grpc.aio.Channel:
+    """A channel for the life of the process to a peer of our own, found again quickly after it restarts."""
+    return grpc.aio.insecure_channel(
+        target,
+        options=(
+            *_OPTIONS,
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The service scheduler: the thinker (DESIGN of the house in CONTRIBUTING.md)."""

@@ -1,0 +1,15 @@
+"""Owns what every test shares: the event loop is uvloop, as in the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], uvloop.Loop]]:
+    """One loop of the kind that the services run on, for all asynchronous tests."""
+    return {"uvloop": uvloop.new_event_loop}
