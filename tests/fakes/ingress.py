@@ -102,8 +102,8 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     async def StreamInstanceStates(  # noqa: N802  # the contract's name
         self, request_iterator: AsyncIterator[Request], context: Any
     ) -> AsyncIterator[Response]:
-        first = await anext(request_iterator)
-        if first.WhichOneof("saying") != "hello":
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("saying") != "hello":
             raise Invalid("INVALID_FIELD", "the first saying is a Hello")
         host_id = first.hello.host_id
         host = self.hosts[host_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import subprocess
@@ -56,6 +57,24 @@ def test_a_release_refuses_a_break_that_no_decision_names(copy: pathlib.Path) ->
     ended = release(copy)
     assert ended.returncode == 1
     assert (copy / "proto/released.binpb").read_bytes() == before
+
+
+def test_a_release_breaks_what_a_decision_names(copy: pathlib.Path, check: Check) -> None:
+    promise(copy)
+    before = (copy / "proto/released.binpb").read_bytes()
+    edit(copy / "proto/stead/v1/flavor.proto", r"^  string id = 1", "  bytes id = 1")
+    make_code(copy)
+    (copy / "adr.md").write_text("# 1. Why\n")
+    ended = release(copy, "--breaking", "adr.md")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (copy / "proto/released.binpb").read_bytes() != before
+    assert check(copy, "proto-breaking").returncode == 0
+
+
+def test_a_release_without_the_decision_that_it_names_is_refused(copy: pathlib.Path) -> None:
+    ended = release(copy, "--breaking", "docs/adr/none.md")
+    assert ended.returncode == 2
+    assert "docs/adr/none.md" in ended.stderr
 
 
 @pytest.mark.parametrize("comment", ["// The ids of the flavor.", "// Id.", ""])
@@ -142,17 +161,25 @@ def test_a_line_against_the_style_fails(copy: pathlib.Path, check: Check, line: 
     assert "stray.py" in ended.stdout
 
 
+def make_code(copy: pathlib.Path) -> None:
+    """`make proto` in the copy."""
+    subprocess.run([sys.executable, "scripts/proto.py"], cwd=copy, timeout=120, check=True)
+
+
 def promise(copy: pathlib.Path) -> None:
-    """Promises the copy's contract as it is."""
-    (copy / "proto/released.binpb").unlink(missing_ok=True)
-    ended = release(copy)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    """Promises the copy's contract as it is, whatever else may be said of it."""
+    made = (
+        "import check, proto, release; check.BUILD.mkdir(); proto.write_image(check.IMAGE); "
+        "check.RELEASED.write_bytes(release.without_comments(check.IMAGE))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(copy / "scripts")}
+    subprocess.run([sys.executable, "-c", made], cwd=copy, env=environment, timeout=120, check=True)
 
 
-def release(copy: pathlib.Path) -> subprocess.CompletedProcess[str]:
+def release(copy: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`make release` in the copy."""
     return subprocess.run(
-        [sys.executable, "scripts/release.py"],
+        [sys.executable, "scripts/release.py", *arguments],
         cwd=copy,
         capture_output=True,
         text=True,

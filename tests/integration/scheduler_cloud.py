@@ -18,7 +18,6 @@ import grpc
 import nats
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
-
 from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc, resource_pb2, scheduler_pb2
 from stead.v1 import host_pb2, image_pb2
 
@@ -53,7 +52,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServiceServicer):
                 self.hosts[resource.id] = resource
         return resource
 
-    async def Read(  # noqa: N802 - the contract's name
+    async def Read(
         self, request: Any, context: Any
     ) -> conductor_pb2.ReadResponse:
         (query,) = request.queries
@@ -69,7 +68,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServiceServicer):
             ]
         )
 
-    async def ReadChanges(  # noqa: N802 - the contract's name
+    async def ReadChanges(
         self, request: Any, context: Any
     ) -> conductor_pb2.ReadChangesResponse:
         after = max(request.after_revision - self.base, 0)
@@ -241,7 +240,11 @@ async def cloud_in(home: Path) -> AsyncIterator[Cloud]:
             assert len(message.data) <= 256 * 1024
 
         cloud.client = await nats.connect(
-            url, user="stead", password="only-for-this-test", max_reconnect_attempts=-1
+            url,
+            user="stead",
+            password="only-for-this-test",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.05,
         )
         await cloud.client.subscribe(f"stead.{CLOUD_ID}.decided", cb=on_decided)
         try:

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
 from stead.internal.v1 import resource_pb2
+
 from tests.integration.scheduler_cloud import (
     Cloud,
     cloud_in,

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import protovalidate
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -44,11 +45,20 @@ class Validation(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(SERVICES):
             return handler
-        checked = self._all_checked if handler.request_streaming else self._checked
+        decode = handler.request_deserializer
+
+        def checked(request: bytes) -> Any:
+            return self._checked(decode, request)
+
+        async def all_checked(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for request in requests:
+                yield checked(request)
+
+        check = all_checked if handler.request_streaming else checked
 
         async def unary(call: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
             try:
-                return await call(checked(request), context)
+                return await call(check(request), context)
             except InvalidFields as invalid:
                 await _abort(context, invalid)
 
@@ -56,22 +66,36 @@ class Validation(grpc.aio.ServerInterceptor):
             call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
         ) -> AsyncIterator[Any]:
             try:
-                async for message in call(checked(request), context):
+                async for message in call(check(request), context):
                     yield message
             except InvalidFields as invalid:
                 await _abort(context, invalid)
 
-        return wrap_handler(handler, unary, stream)
+        return wrap_handler(_Undecoded(handler), unary, stream)
 
-    def _checked(self, request: Any) -> Any:
-        found = self._validator.collect_violations(request)
+    def _checked(self, decode: Callable[[bytes], Any], request: bytes) -> Any:
+        try:
+            message = decode(request)
+        except DecodeError as error:
+            raise Invalid(
+                "REQUEST_UNREADABLE", "the request is not what this method takes"
+            ) from error
+        found = self._validator.collect_violations(message)
         if found:
             raise InvalidFields([(_path(v.proto), v.proto.message) for v in found])
-        return request
+        return message
 
-    async def _all_checked(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async for request in requests:
-            yield self._checked(request)
+
+class _Undecoded:
+    """A handler whose requests stay bytes until they are let in: strangers' bytes are not parsed."""
+
+    request_deserializer = None
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
 
 
 def _path(violation: Any) -> str:

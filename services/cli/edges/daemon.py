@@ -84,20 +84,25 @@ def _live_on(work: Callable[[Starter], None], writing: int, log: Path) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-        starter = Starter(os.fdopen(writing, "w"))
-        try:
-            work(starter)
-            code = 0
-        except Refusal as refusal:
-            starter.tell(refusal.message)
-            starter.refuse(refusal)
-            code = refusal.exit_code
-    except Exception:
-        traceback.print_exc()
+        code = _work(work, Starter(os.fdopen(writing, "w")))
     finally:
         # The child must not return into its starter's code, whatever happened.
         sys.stderr.flush()
         os._exit(code)
+
+
+def _work(work: Callable[[Starter], None], starter: Starter) -> int:
+    try:
+        work(starter)
+    except Refusal as refusal:
+        print(refusal.message, file=sys.stderr)
+        starter.refuse(refusal)
+        return refusal.exit_code
+    except Exception as error:  # noqa: BLE001  # nobody else is left to tell of it
+        traceback.print_exc()
+        starter.refuse(Refusal("INTERNAL", "SUPERVISOR_FAILED", f"{type(error).__name__}: {error}"))
+        return 1
+    return 0
 
 
 def _listen(pipe: IO[str], log: Path, tell: Tell) -> str:

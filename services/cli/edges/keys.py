@@ -1,6 +1,7 @@
 """Keys and tokens of a home: Ed25519, JWT, files that only their owner reads."""
 
 import hashlib
+import secrets
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ ALGORITHM = "EdDSA"
 
 
 def make_keys(home: Home) -> None:
-    """Makes the signing key if there is none; the public one is written from it each time."""
+    """Makes the secrets that are not there yet; the public key is written each time."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,6 +26,8 @@ def make_keys(home: Home) -> None:
         )
         write_private(home.signing_key_file, pem.decode())
     write_private(home.public_key_file, _public_pem(home).decode())
+    if not home.page_key_file.exists():
+        write_private(home.page_key_file, secrets.token_urlsafe(32))
 
 
 def renew_admin_token(home: Home, cloud_id: str) -> None:

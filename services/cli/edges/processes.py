@@ -142,8 +142,8 @@ def listener(port: int) -> str:
     except psutil.Error:
         return ""
     for connection in connections:
-        listens = connection.status == psutil.CONN_LISTEN and connection.laddr
-        if listens and connection.laddr[1] == port and connection.pid:
+        listens = connection.status == psutil.CONN_LISTEN
+        if listens and connection.pid and getattr(connection.laddr, "port", 0) == port:
             try:
                 command = " ".join(psutil.Process(connection.pid).cmdline())
             except psutil.Error:

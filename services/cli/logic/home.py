@@ -42,6 +42,11 @@ class Home:
         return self.path / "keys" / "token.pub"
 
     @property
+    def page_key_file(self) -> Path:
+        """The secret under which page tokens are sealed."""
+        return self.path / "keys" / "page.key"
+
+    @property
     def run(self) -> Path:
         """Sockets and what is true only while the cloud runs."""
         return self.path / "run"

@@ -125,13 +125,14 @@ def as_json(refusal: Refusal) -> dict[str, Any]:
 
 def as_text(refusal: Refusal) -> str:
     """What people read: what was wrong, the reason, what to do."""
-    lines = [f"stead: {refusal.message} ({refusal.reason})"]
+    first, *more = refusal.message.splitlines() or [""]
+    lines = [f"stead: {first} ({refusal.reason})", *(f"  {line}" for line in more)]
     for violation in refusal.field_violations:
         if violation["description"] != refusal.message:
             lines.append(f"  {violation['field']}: {violation['description']}")
         else:
             lines.append(f"  where: {violation['field']}")
-    rejected = {k: v for k, v in refusal.metadata.items() if k.startswith("rejected_by_")}
+    rejected = {k: v for k, v in refusal.metadata.items() if k.startswith("rejected_by_") and v != "0"}
     lines += [
         f"  {v} hosts refused by: {k.removeprefix('rejected_by_')}" for k, v in rejected.items()
     ]

@@ -79,6 +79,7 @@ def services_of(home: Home, options: Options, backing: Backing) -> list[Unit]:
             "INGRESS_LISTEN": ingress,
             "CONDUCTOR": socket,
             "TOKEN_KEY_FILE": str(home.public_key_file),
+            "PAGE_KEY_FILE": str(home.page_key_file),
             "IMAGE_DIR": str(home.path / "images"),
         },
     )

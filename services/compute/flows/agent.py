@@ -30,8 +30,8 @@ from services.runtime.log import logger
 
 RECONNECT_S = 0.1
 BEAT_S = 15.0
-SILENCE_S_MAX = 40.0
-GREETING_S_MAX = 30.0
+SILENCE_S_MAX = 60.0
+GREETING_S_MAX = 60.0
 
 
 class SupersededError(Exception):

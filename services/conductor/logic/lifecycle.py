@@ -62,7 +62,12 @@ def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
 def refused(
     situation: Situation, hosts: int, counts: dict[str, int], now_s: float
 ) -> Item | None:
-    """No host can take it: the instance is in ERROR, the operation FAILED with one count per filter."""
+    """No host can take it: the instance is in ERROR, the operation FAILED with one count per filter.
+
+    None if it has a holder: the refusal is too late.
+    """
+    if situation.holder is not None:
+        return None
     message = _refusal_message(hosts, counts)
     metadata = {"hosts": str(hosts)}
     metadata |= {f"rejected_by_{name}": str(count) for name, count in counts.items()}

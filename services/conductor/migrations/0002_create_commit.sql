@@ -38,7 +38,8 @@ CREATE TYPE changed AS (
     kind smallint, id text, version bigint, revision bigint, epoch bigint, body bytea, ledger bigint[]
 );
 
--- Which items may not be committed, and why; room is decided apart.
+-- Which items may not be committed, and why; room is decided apart. Of several items of one batch for the same thing only
+-- the first may be committed; the others are STALE, and the next batch finds out what they are beside the first.
 CREATE FUNCTION refused_items(
     requests request_write[], instances instance_write[], operations operation_write[], claims claim_write[],
     hosts host_write[], entries catalog_write[]
@@ -62,7 +63,7 @@ CREATE FUNCTION refused_items(
       JOIN instance i ON i.project_id = w.project_id AND i.name = w.name AND NOT i.deleted AND i.id <> w.id
      WHERE w.expected = 0
     UNION ALL
-    SELECT w.item, 'NAME_TAKEN', NULL, NULL
+    SELECT w.item, 'STALE', NULL, NULL
       FROM (SELECT item, row_number() OVER (PARTITION BY project_id, name ORDER BY item) AS place
               FROM unnest(instances) WHERE expected = 0) w WHERE w.place > 1
     UNION ALL
@@ -101,7 +102,7 @@ CREATE FUNCTION refused_items(
       JOIN catalog e ON e.kind = w.kind AND e.project_id = w.project_id AND e.name = w.name AND NOT e.deleted AND e.id <> w.id
      WHERE w.expected = 0
     UNION ALL
-    SELECT w.item, 'NAME_TAKEN', NULL, NULL
+    SELECT w.item, 'STALE', NULL, NULL
       FROM (SELECT item, row_number() OVER (PARTITION BY kind, project_id, name ORDER BY item) AS place
               FROM unnest(entries) WHERE expected = 0) w WHERE w.place > 1
 $$;

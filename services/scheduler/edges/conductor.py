@@ -4,12 +4,12 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 import grpc
+from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc, resource_pb2
 
 from services.domain.errors import Broken
 from services.runtime.rpc import error_of
 from services.scheduler.edges.feed import batch_from, host_from
 from services.scheduler.flows.ports import ChangeBatch, HostPage
-from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc, resource_pb2
 
 DEADLINE_S = 5.0
 PAGE_HOSTS = 500

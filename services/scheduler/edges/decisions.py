@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from stead.internal.v1 import scheduler_pb2
+
 from services.runtime.bus import MESSAGE_BYTES_MAX, Bus, chunks
 from services.runtime.subjects import decided
 from services.scheduler.logic.request import Outcome, Placed
-from stead.internal.v1 import scheduler_pb2
 
 # Each decision has a tag and a length in front of it, and the message one field more.
 FRAME_BYTES = 8

@@ -2,6 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
+from stead.internal.v1 import resource_pb2
+from stead.v1 import host_pb2
+
 from services.domain.kinds import Architecture, Hypervisor, ImageKind
 from services.domain.resources import Resources
 from services.runtime.bus import Bus
@@ -9,8 +12,6 @@ from services.runtime.subjects import feed
 from services.scheduler.flows.ports import ChangeBatch
 from services.scheduler.logic.changes import Change
 from services.scheduler.logic.fleet import HostRow
-from stead.internal.v1 import resource_pb2
-from stead.v1 import host_pb2
 
 # The numbers that this release understands.
 ARCHITECTURES = frozenset(map(int, Architecture))

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 
+from stead.internal.v1 import scheduler_pb2
+
 from services.domain.kinds import Architecture, ImageKind
 from services.runtime.bus import Bus
 from services.runtime.log import logger
 from services.runtime.subjects import place
 from services.scheduler.edges.feed import ARCHITECTURES, IMAGE_KINDS, resources_from
 from services.scheduler.logic.request import Request, Shape
-from stead.internal.v1 import scheduler_pb2
 
 QUEUE_GROUP = "schedulers"
 

@@ -21,7 +21,7 @@ from services.cli.edges.commands.flags import (
 )
 from services.cli.edges.commands.waiting import wait_done
 from services.cli.edges.terminal import Output, show_line, show_many, show_one, show_text
-from services.cli.logic.refusal import Refusal
+from services.cli.logic.refusal import Exit, Refusal
 from services.cli.logic.tables import clean, word
 from services.domain.errors import Invalid, Unavailable
 
@@ -151,7 +151,7 @@ def watch(
 ) -> None:
     """Shows what is there, then every change.
 
-    It ends when interrupted, or with --until.
+    It ends when interrupted, or with --until; exit code 1 if that state cannot come any more.
 
     With --output json each event is one object on a line.
     """
@@ -188,9 +188,21 @@ def _follow(
             show_line(as_json(event))
         elif about:
             print(_sentence(as_json(seen), event.revision), flush=True)
-        if about and until and word(instance_pb2.InstanceState.Name(seen.state)) == until.upper():
+        if about and until and _is_there(as_json(seen), until.upper()):
             return True
     return False
+
+
+def _is_there(instance: dict[str, str], until: str) -> bool:
+    state = word(instance["state"])
+    if state != until and state in ("ERROR", "DELETED"):
+        raise Refusal(
+            "FAILED_PRECONDITION",
+            "STATE_UNREACHABLE",
+            f"{instance['name']} is {state}. {instance['fault']}".strip(),
+            exit_code=Exit.FAILED,
+        )
+    return state == until
 
 
 def _sentence(row: dict[str, str], revision: int) -> str:

@@ -72,6 +72,8 @@ class Connection:
 
     async def close(self) -> None:
         """Lets go of libvirtd. Calls that are under way fail or end by themselves."""
+        if self._closed:
+            return
         self._closed = True
         await ended(self._loop.run_in_executor(self._threads, self._drop), CALL_S)
         self._threads.shutdown(wait=False, cancel_futures=True)

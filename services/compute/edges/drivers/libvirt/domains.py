@@ -85,7 +85,7 @@ def domain_mark(connection: Any, identity: Identity, generation: int) -> None:
     """Writes the applied generation into the domain, for now and for after its next start."""
     domain = _get(connection, identity)
     metadata = _metadata(domain)
-    if metadata is None or metadata.applied_generation == generation:
+    if metadata is None or metadata.applied_generation >= generation:
         return
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() == 1 else 0
     if domain.isActive() == 1:

@@ -1,0 +1,358 @@
+"""What every store of the conductor keeps: the one commit path, its ledger and its order. Run over PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.conductor.edges.store.migrate import migrate
+from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.flows.ports import Query, Store
+from services.conductor.logic import lifecycle
+from services.conductor.logic.rows import (
+    Committed,
+    FlavorRow,
+    HostRow,
+    InstanceRow,
+    Item,
+    Outcome,
+    Refusal,
+    Refused,
+    RequestKey,
+)
+from services.domain.errors import Broken, Unavailable
+from services.domain.instance import Power
+from services.domain.kinds import HostState, ResourceKind
+from services.domain.operation import OperationAction
+from services.domain.resources import NOTHING, Overcommit, Resources
+from services.runtime.ids import new_id
+from tests.engines import Postgres, postgres
+from tests.unit.conductor.situations import instance
+
+CLOUD = "abcdefabcdef"
+_names = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One PostgreSQL for the tests of this file."""
+    with postgres(tmp_path_factory.mktemp("pg")) as running:
+        yield running
+
+
+@pytest.fixture
+async def database(server: Postgres) -> str:
+    """A new, migrated database."""
+    name = f"store{next(_names)}"
+    server.sql(f"CREATE DATABASE {name}")
+    await migrate(server.url(name), CLOUD)
+    return name
+
+
+@pytest.fixture
+async def store(server: Postgres, database: str) -> AsyncIterator[PostgresStore]:
+    """The store over it."""
+    made = PostgresStore(server.url(database))
+    yield made
+    await made.close()
+
+
+def host(host_id: str = "h1", target: Resources = Resources(8, 1000, 100), seen: int = 0) -> HostRow:
+    """A greeting host."""
+    return HostRow(
+        host_id, seen, "machine", "boot", HostState.UP, True, seen + 1, target, NOTHING, Overcommit(),
+        target, b"", "1", 1.0,
+    )  # fmt: skip
+
+
+def create(row: InstanceRow, request_id: str = "", fingerprint: bytes = b"f") -> Item:
+    """Commit 1 of a create."""
+    request_id = request_id or new_id()
+    operation = lifecycle.new_operation(
+        id=new_id(), row=row, action=OperationAction.CREATE_INSTANCE, actor="me",
+        request_id=request_id, now_s=1.0,
+    )  # fmt: skip
+    key = RequestKey(row.project_id, "me", "create", request_id, fingerprint, row.id, operation.id)
+    return Item(request=key, instance=row, operations=(operation,), look_again_s=0.0)
+
+
+def refusals(outcomes: list[Outcome]) -> list[str]:
+    """Refusals by name, "" for what was committed."""
+    return [o.refusal.value if isinstance(o, Refused) else "" for o in outcomes]
+
+
+async def claim_all(store: Store, rows: list[InstanceRow], host_id: str = "h1") -> list[Outcome]:
+    """Commit 2 of several creates in one batch."""
+    situations = await store.situations_read([row.id for row in rows])
+    items = [lifecycle.claimed(situations[row.id], host_id, 2.0) for row in rows]
+    return await store.items_commit([item for item in items if item is not None])
+
+
+async def test_revisions_are_gapless_and_in_commit_order(store: PostgresStore) -> None:
+    """Each visible change takes the next revision, and the log shows all of them."""
+    await store.items_commit([Item(host=host())])
+    rows = [instance(f"n{n}") for n in range(5)]
+    outcomes = await store.items_commit([create(row) for row in rows])
+    await claim_all(store, rows)
+    told = [r.revision for o in outcomes if isinstance(o, Committed) for r in o.records]
+    records, head = await store.changes_read(0, 1000)
+    assert [record.revision for record in records] == list(range(1, head + 1))
+    assert sorted(told) == list(range(2, 12))
+
+
+async def test_versions_of_a_row_count_without_a_gap(store: PostgresStore) -> None:
+    """1, 2, 3 for an instance, its operation and its host."""
+    await store.items_commit([Item(host=host())])
+    row = instance()
+    await store.items_commit([create(row)])
+    await claim_all(store, [row])
+    records, _ = await store.changes_read(0, 1000)
+    by_row: dict[str, list[int]] = {}
+    for record in records:
+        by_row.setdefault(record.id, []).append(record.version)
+    assert all(versions == list(range(1, len(versions) + 1)) for versions in by_row.values())
+
+
+async def test_the_epoch_is_the_revision_of_the_claiming_commit(store: PostgresStore) -> None:
+    """So an epoch is never used twice."""
+    await store.items_commit([Item(host=host())])
+    row = instance()
+    await store.items_commit([create(row)])
+    await claim_all(store, [row])
+    situation = (await store.situations_read([row.id]))[row.id]
+    assert situation.holder is not None
+    assert situation.holder.epoch == situation.instance.epoch == situation.instance.revision
+
+
+async def test_a_repeated_request_answers_what_the_first_made(store: PostgresStore) -> None:
+    """Also beside its twin in one batch, where one of the two waits for the next round."""
+    request_id = new_id()
+    first, second = create(instance("a"), request_id), create(instance("a"), request_id)
+    assert refusals(await store.items_commit([first, second])) == ["", "STALE"]
+    again = (await store.items_commit([second]))[0]
+    assert isinstance(again, Refused)
+    assert first.instance is not None
+    assert (again.refusal, again.resource_id) == (Refusal.REPLAYED, first.instance.id)
+
+
+async def test_a_request_id_with_another_payload_is_refused(store: PostgresStore) -> None:
+    """And changes nothing."""
+    request_id = new_id()
+    await store.items_commit([create(instance("a"), request_id)])
+    head = (await store.changes_read(0, 1))[1]
+    other = create(instance("b"), request_id, fingerprint=b"g")
+    assert refusals(await store.items_commit([other])) == ["REQUEST_ID_REUSED"]
+    assert (await store.changes_read(0, 1))[1] == head
+
+
+async def test_a_name_is_taken_once_among_the_living(store: PostgresStore) -> None:
+    """In one batch and across batches; another project may have it."""
+    one, two = instance("same"), instance("same")
+    assert refusals(await store.items_commit([create(one), create(two)])) == ["", "STALE"]
+    assert refusals(await store.items_commit([create(two)])) == ["NAME_TAKEN"]
+    elsewhere = replace(instance("same"), project_id="q")
+    assert refusals(await store.items_commit([create(elsewhere)])) == [""]
+
+
+async def test_a_stale_version_is_refused_and_the_others_commit(store: PostgresStore) -> None:
+    """One item that does not fit does not stop its batch."""
+    rows = [instance("a"), instance("b")]
+    await store.items_commit([create(row) for row in rows])
+    situations = await store.situations_read([row.id for row in rows])
+    stale = replace(situations[rows[0].id].instance, version=9)
+    fresh = situations[rows[1].id].instance
+    outcomes = await store.items_commit([Item(instance=stale), Item(instance=fresh)])
+    assert refusals(outcomes) == ["STALE", ""]
+
+
+async def test_two_writes_of_one_row_in_a_batch_commit_once(store: PostgresStore) -> None:
+    """The second was decided on what the first has changed."""
+    row = instance()
+    await store.items_commit([create(row)])
+    known = (await store.situations_read([row.id]))[row.id].instance
+    outcomes = await store.items_commit([Item(instance=known), Item(instance=known)])
+    assert refusals(outcomes) == ["", "STALE"]
+
+
+async def test_an_unknown_host_has_no_room(store: PostgresStore) -> None:
+    """A decision for a host that is not there is a refusal, not an error."""
+    row = instance()
+    await store.items_commit([create(row)])
+    assert refusals(await claim_all(store, [row], "nowhere")) == ["NO_ROOM"]
+
+
+async def test_a_shrunk_host_keeps_what_it_has_and_takes_no_more(store: PostgresStore) -> None:
+    """Shrinking never fails, a claim never raises used above target, a release never fails. MECHANICS A7."""
+    await store.items_commit([Item(host=host())])
+    rows = [instance(f"n{n}") for n in range(3)]
+    await store.items_commit([create(row) for row in rows])
+    assert refusals(await claim_all(store, rows[:2])) == ["", ""]
+    shrunk = host(target=Resources(1, 100, 1), seen=1)
+    assert refusals(await store.items_commit([Item(host=shrunk)])) == [""]
+    assert refusals(await claim_all(store, rows[2:])) == ["NO_ROOM"]
+    situation = (await store.situations_read([rows[0].id]))[rows[0].id]
+    assert situation.holder is not None
+    gone = lifecycle.Seen(
+        rows[0].id, situation.holder.epoch, "h1", 2, 1, 0, Power.OFF, True, ("X", "y")
+    )
+    assert refusals(await store.items_commit([lifecycle.observed(situation, gone, 3.0)])) == [""]
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(min_value=1, max_value=9), min_size=1, max_size=30))
+async def test_a_batch_of_claims_is_taken_one_by_one(server: Postgres, sizes: list[int]) -> None:
+    """The batch's verdicts are those of the greedy order, and used is the sum of what was taken."""
+    name = f"ledger{next(_names)}"
+    server.sql(f"CREATE DATABASE {name}")
+    await migrate(server.url(name), CLOUD)
+    store = PostgresStore(server.url(name))
+    try:
+        await store.items_commit([Item(host=host(target=Resources(20, 10**6, 10**6)))])
+        rows = [
+            replace(instance(f"n{n}"), resources=Resources(size, 1, 1))
+            for n, size in enumerate(sizes)
+        ]
+        await store.items_commit([create(row) for row in rows])
+        outcomes = await claim_all(store, rows)
+        used, expected = 0, []
+        for size in sizes:
+            fits = used + size <= 20
+            used += size if fits else 0
+            expected.append("" if fits else "NO_ROOM")
+        assert refusals(outcomes) == expected
+        ledger = server.sql("SELECT used_vcpus, claim_count FROM host", name)
+        assert ledger == f"{used}|{expected.count('')}"
+        claims = server.sql("SELECT coalesce(sum(vcpus), 0), count(*) FROM claim", name)
+        assert claims == ledger
+    finally:
+        await store.close()
+        server.sql(f"DROP DATABASE {name}")
+
+
+async def test_observations_apply_once_and_never_backwards(store: PostgresStore) -> None:
+    """Only above the claim's stored (incarnation, sequence), only from the live incarnation. MECHANICS D4."""
+    await store.items_commit([Item(host=host())])
+    row = instance()
+    await store.items_commit([create(row)])
+    await claim_all(store, [row])
+
+    async def observe(sequence: int, incarnation: int, epoch: int | None = None) -> str:
+        situation = (await store.situations_read([row.id]))[row.id]
+        assert situation.holder is not None
+        seen = lifecycle.Seen(
+            row.id, epoch or situation.holder.epoch, "h1", incarnation, sequence, 0, Power.OFF, False
+        )
+        item = lifecycle.observed(situation, seen, 3.0)
+        return refusals(await store.items_commit([item]))[0]
+
+    assert await observe(2, 1) == ""
+    assert await observe(2, 1) == "DUPLICATE"
+    assert await observe(1, 1) == "DUPLICATE"
+    assert await observe(3, 1, epoch=999) == "NO_CLAIM"
+    await store.items_commit([Item(host=host(seen=1))])
+    assert await observe(3, 1) == "SUPERSEDED"
+    assert await observe(1, 2) == ""
+
+
+async def test_a_view_has_all_claims_of_one_snapshot(store: PostgresStore) -> None:
+    """With what is wanted under each, true at its revision."""
+    await store.items_commit([Item(host=host()), Item(host=host("h2"))])
+    rows = [instance(f"n{n}") for n in range(4)]
+    await store.items_commit([create(row) for row in rows])
+    await claim_all(store, rows[:3])
+    await claim_all(store, rows[3:], "h2")
+    view = await store.host_view_read("h1")
+    assert view is not None
+    assert {row.id for row, _ in view.wanted} == {row.id for row in rows[:3]}
+    assert view.revision == (await store.changes_read(0, 1))[1]
+    assert await store.host_view_read("nowhere") is None
+
+
+async def test_due_operations_are_taken_once_and_looked_at_again(store: PostgresStore) -> None:
+    """Two reconcilers at once never take the same look, and each taken one has a next look. MECHANICS B3."""
+    rows = [instance(f"n{n}") for n in range(20)]
+    await store.items_commit([create(row) for row in rows])
+    first, second = await asyncio.gather(store.operations_take(20), store.operations_take(20))
+    taken = [due.instance_id for due in (*first, *second)]
+    assert sorted(taken) == sorted(row.id for row in rows)
+    assert await store.operations_take(20) == []
+
+
+async def test_a_lease_is_renewed_only_by_the_live_incarnation(store: PostgresStore) -> None:
+    """An older agent is told that its time is over."""
+    await store.items_commit([Item(host=host())])
+    answers = await store.leases_renew([("h1", 1), ("h1", 2), ("nobody", 1)])
+    assert [answer.superseded for answer in answers] == [False, True, True]
+    assert await store.leases_compare(45.0, 10) == []
+    assert await store.leases_compare(0.0, 10) == [("h1", HostState.UP, False)]
+
+
+async def test_pages_follow_each_other_without_gap_or_repeat(store: PostgresStore) -> None:
+    """Keyset pages in the order of ids; other projects' rows are not in them."""
+    rows = [instance(f"n{n}") for n in range(7)]
+    await store.items_commit([create(row) for row in rows])
+    await store.items_commit([create(replace(instance("x"), project_id="q"))])
+    found: list[str] = []
+    after = ""
+    for _ in range(10):
+        page = (await store.records_read([Query(ResourceKind.INSTANCE, "", "p", after, 3, {})]))[0]
+        found += [record.id for record in page.records]
+        if not page.more:
+            break
+        after = found[-1]
+    assert found == sorted(row.id for row in rows)
+
+
+async def test_deleted_entries_leave_their_name(store: PostgresStore) -> None:
+    """A flavor's name can be used again once it is gone."""
+    row = FlavorRow(new_id(), "small", Resources(1, 1, 1), 1.0)
+    assert refusals(await store.items_commit([Item(entry=row)])) == [""]
+    gone = replace(row, deleted=True, version=1)
+    assert refusals(await store.items_commit([Item(entry=gone)])) == [""]
+    again = replace(row, id=new_id())
+    assert refusals(await store.items_commit([Item(entry=again)])) == [""]
+    assert await store.catalog_read(ResourceKind.FLAVOR, [row.id]) == {}
+
+
+async def test_the_database_away_is_said_and_its_return_noticed(tmp_path: Path) -> None:
+    """UNAVAILABLE after a few seconds, and afterwards the same store goes on."""
+    with postgres(tmp_path / "pg") as server:
+        await migrate(server.url(), CLOUD)
+        store = PostgresStore(server.url())
+        item = create(instance("a"))
+        server.kill()
+        with pytest.raises(Unavailable, match="database"):
+            await store.items_commit([item])
+        server.start()
+        assert refusals(await store.items_commit([item])) == [""]
+        await store.close()
+
+
+async def test_a_commit_whose_answer_was_lost_is_answered_as_the_first(store: PostgresStore) -> None:
+    """The same items are committed again, and the second execution gives the first's answer. MECHANICS A5."""
+    item = create(instance("a"))
+    await store.items_commit([item])
+    again = (await store.items_commit([item]))[0]
+    assert isinstance(again, Refused)
+    assert item.instance is not None
+    assert (again.refusal, again.resource_id) == (Refusal.REPLAYED, item.instance.id)
+
+
+async def test_a_database_of_another_cloud_or_release_is_refused(
+    server: Postgres, database: str
+) -> None:
+    """Nothing is written to what is not ours, or what a newer stead has written."""
+    with pytest.raises(Broken, match="belongs to cloud"):
+        await migrate(server.url(database), "ffffffffffff")
+    server.sql("INSERT INTO schema_migration VALUES (9999, 'x', 'y')", database)
+    with pytest.raises(Broken, match="newer"):
+        await migrate(server.url(database), CLOUD)

@@ -1,0 +1,14 @@
+"""One running api for all tests of this folder; each test uses projects of its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.integration.api.cloud import ApiCloud, api_cloud
+
+
+@pytest_asyncio.fixture(scope="session")
+async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiCloud]:
+    async with api_cloud(tmp_path_factory.mktemp("api")) as running:
+        yield running

@@ -1,0 +1,231 @@
+"""Who may call what, and what is refused before anything happens."""
+
+import time
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from services.api.edges.authentication import OPEN, ROLES
+from services.api.logic.caller import Role
+from stead.v1 import flavor_pb2, image_pb2, instance_pb2, operation_pb2
+from tests.integration.api.cloud import ApiCloud, User, new_id, refusal
+
+REFLECTIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+
+def raw_call(cloud: ApiCloud, method: str, metadata: Any = (), streaming: bool = False) -> Any:
+    """A call of any method with an empty request."""
+    if streaming:
+        return cloud.channel.stream_unary(method)(iter([b""]), metadata=metadata, timeout=60)
+    return cloud.channel.unary_stream(method)(b"", metadata=metadata, timeout=60)
+
+
+async def reflected(cloud: ApiCloud, user: User, service: str, **asked: Any) -> Any:
+    call = cloud.channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(metadata=user.metadata, timeout=60)
+    await call.write(reflection_pb2.ServerReflectionRequest(**asked))
+    await call.done_writing()
+    answer = await call.read()
+    assert answer is not grpc.aio.EOF, await call.code()
+    return answer
+
+
+async def all_methods(cloud: ApiCloud) -> set[str]:
+    """Every method of every service, as reflection tells it."""
+    user = cloud.user("looker", "reader")
+    listed = await reflected(cloud, user, REFLECTIONS[0], list_services="")
+    methods = set()
+    for service in listed.list_services_response.service:
+        if service.name == REFLECTIONS[0]:
+            methods.add(f"/{service.name}/ServerReflectionInfo")
+            continue
+        answer = await reflected(cloud, user, REFLECTIONS[1], file_containing_symbol=service.name)
+        for raw in answer.file_descriptor_response.file_descriptor_proto:
+            file = descriptor_pb2.FileDescriptorProto.FromString(raw)
+            for found in file.service:
+                if f"{file.package}.{found.name}" == service.name:
+                    methods |= {f"/{service.name}/{method.name}" for method in found.method}
+    return methods
+
+
+async def test_every_method_stands_in_the_table_and_needs_a_token(cloud: ApiCloud) -> None:
+    methods = await all_methods(cloud)
+    assert methods >= set(ROLES)
+    assert methods - OPEN == set(ROLES)
+    for method in methods - OPEN:
+        refused = await refusal(raw_call(cloud, method))
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "TOKEN_MISSING",
+        ), method
+
+
+async def test_every_method_needs_its_role(cloud: ApiCloud) -> None:
+    nobody = cloud.user("roles")
+    callers = {
+        Role.READER: nobody,
+        Role.MEMBER: cloud.user("roles", "reader"),
+        Role.CLOUD_ADMIN: cloud.user("roles", "reader", "member", "admin"),
+    }
+    for method, needed in ROLES.items():
+        metadata = callers[needed].metadata
+        refused = await refusal(raw_call(cloud, method, metadata))
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "ROLE_MISSING",
+        ), method
+
+
+async def test_a_role_is_checked_before_the_request(cloud: ApiCloud) -> None:
+    bad = instance_pb2.CreateInstanceRequest(name="\x00")
+    refused = await refusal(cloud.user("readers", "reader").CreateInstance(bad))
+    assert refused.reason == "ROLE_MISSING"
+
+
+async def test_health_needs_no_token_and_knows_each_service(cloud: ApiCloud) -> None:
+    stub = health_pb2_grpc.HealthStub(cloud.channel)
+    for name in ("", "stead.api", "stead.v1.InstanceService", "stead.v1.HostService"):
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("service", REFLECTIONS)
+async def test_reflection_shows_the_contract(cloud: ApiCloud, service: str) -> None:
+    user = cloud.user("looker", "reader")
+    answer = await reflected(cloud, user, service, file_containing_symbol="stead.v1.Instance")
+    assert answer.file_descriptor_response.file_descriptor_proto
+
+
+def tokens_that_do_not_count(cloud: ApiCloud) -> dict[str, tuple[str, str]]:
+    signer, other = cloud.signer, Ed25519PrivateKey.generate()
+    claims = signer.claims("p", "admin")
+    good = signer.token("p", "admin")
+    pem = signer.public_pem()
+    secret = serialization.load_pem_public_key(pem).public_bytes(
+        serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    )
+    head, body, signature = good.split(".")
+
+    def signed(**changed: Any) -> str:
+        return jwt.encode({**claims, **changed}, signer.key, algorithm="EdDSA")
+
+    now = int(time.time())
+    return {
+        "of another key": (jwt.encode(claims, other, algorithm="EdDSA"), "TOKEN_INVALID"),
+        "unsigned": (jwt.encode(claims, None, algorithm="none"), "TOKEN_INVALID"),
+        "signed with the public key as a secret": (
+            jwt.encode(claims, secret.ljust(32, b"0"), algorithm="HS256"),
+            "TOKEN_INVALID",
+        ),
+        "of another cloud": (signed(aud="ffffffffffff"), "TOKEN_INVALID"),
+        "of several clouds": (signed(aud=["ffffffffffff"]), "TOKEN_INVALID"),
+        "of another issuer": (signed(iss="other"), "TOKEN_INVALID"),
+        "expired": (signed(exp=now - 1), "TOKEN_EXPIRED"),
+        "not yet valid": (signed(nbf=now + 600), "TOKEN_INVALID"),
+        "without an end": (jwt.encode({k: v for k, v in claims.items() if k != "exp"}, signer.key, algorithm="EdDSA"), "TOKEN_INVALID"),
+        "with an odd end": (signed(exp=True), "TOKEN_INVALID"),
+        "with an odd project": (signed(project="../x"), "TOKEN_INVALID"),
+        "without a project": (signed(project=None), "TOKEN_INVALID"),
+        "with odd roles": (signed(roles="admin"), "TOKEN_INVALID"),
+        "with an odd subject": (signed(sub="a\nb"), "TOKEN_INVALID"),
+        "with a word for cloud admin": (signed(cloud_admin="yes"), "TOKEN_INVALID"),
+        "with a changed body": (f"{head}.{body[:-2]}AA.{signature}", "TOKEN_INVALID"),
+        "too long": ("a" * 7000, "TOKEN_INVALID"),
+        "no token at all": ("x", "TOKEN_INVALID"),
+    }  # fmt: skip
+
+
+async def test_tokens_that_do_not_count_are_refused(cloud: ApiCloud) -> None:
+    for name, (token, reason) in tokens_that_do_not_count(cloud).items():
+        user = User(cloud.channel, token)
+        refused = await refusal(user.ListInstances(instance_pb2.ListInstancesRequest()))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason), name
+
+
+async def test_identity_comes_from_the_token_alone(cloud: ApiCloud) -> None:
+    user = cloud.user("plain", "reader")
+    user.metadata += (
+        ("x-roles", "admin"),
+        ("x-project-id", "admin"),
+        ("x-cloud-admin", "true"),
+        ("roles-bin", b"admin"),
+    )
+    refused = await refusal(
+        user.ListInstances(instance_pb2.ListInstancesRequest(all_projects=True))
+    )
+    assert refused.reason == "ROLE_MISSING"
+    user.metadata = (*user.metadata, cloud.admin().metadata[0])
+    refused = await refusal(user.ListInstances(instance_pb2.ListInstancesRequest()))
+    assert refused.reason == "TOKEN_INVALID"
+
+
+BAD_REQUESTS: list[tuple[str, Any, list[str]]] = [
+    (
+        "CreateInstance",
+        instance_pb2.CreateInstanceRequest(request_id="x", name="a\nb", flavor_id="f"),
+        ["request_id", "name", "flavor_id", "image_id"],
+    ),
+    (
+        "CreateInstance",
+        instance_pb2.CreateInstanceRequest(
+            request_id=new_id(),
+            name="n",
+            flavor_id=new_id(),
+            image_id=new_id(),
+            labels={"k\x00": "v"},
+            ssh_public_keys=["a\nb"],
+            user_data=b"x" * 8193,
+        ),
+        ['labels["k\\u0000"]', "ssh_public_keys[0]", "user_data"],
+    ),
+    ("GetInstance", instance_pb2.GetInstanceRequest(id="../x"), ["id"]),
+    ("ListInstances", instance_pb2.ListInstancesRequest(page_size=-1), ["page_size"]),
+    ("GetConsoleOutput", instance_pb2.GetConsoleOutputRequest(id=new_id(), max_bytes=1 << 21), ["max_bytes"]),
+    ("CreateFlavor", flavor_pb2.CreateFlavorRequest(request_id=new_id(), name="A"), ["name", "vcpus", "memory_mib", "disk_gib"]),
+    ("WaitOperation", operation_pb2.WaitOperationRequest(id=""), ["id"]),
+    ("GetImage", image_pb2.GetImageRequest(), ["id"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "request_", "fields"), BAD_REQUESTS)
+async def test_a_request_that_breaks_rules_is_told_all_of_them(
+    cloud: ApiCloud, method: str, request_: Any, fields: list[str]
+) -> None:
+    before = len(cloud.conductor.log)
+    refused = await refusal(getattr(cloud.admin(), method)(request_))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+    )
+    assert list(dict.fromkeys(refused.fields)) == fields
+    assert refused.bytes < 4096
+    assert len(cloud.conductor.log) == before
+
+
+async def test_a_refusal_stays_small_however_much_is_wrong(cloud: ApiCloud) -> None:
+    request = instance_pb2.CreateInstanceRequest(
+        name="\x00", labels={f"{n}\x01" + "k" * 300: "v\x02" for n in range(300)}
+    )
+    refused = await refusal(cloud.admin().CreateInstance(request))
+    assert refused.reason == "INVALID_FIELD"
+    assert 0 < refused.bytes < 4096
+
+
+async def test_a_request_that_cannot_be_read_does_no_harm(cloud: ApiCloud) -> None:
+    call = cloud.channel.unary_unary("/stead.v1.InstanceService/GetInstance")
+    refused = await refusal(call(b"\xff\xff\xff", metadata=cloud.admin().metadata, timeout=60))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "REQUEST_UNREADABLE",
+    )
+    assert (await refusal(call(b"\xff\xff\xff", timeout=60))).reason == "TOKEN_MISSING"
