@@ -110,8 +110,9 @@ NEVER_WRITTEN = {
     "a shell between us and a program": "shell" + "=True",
     "a package registry": r"py" + r"pi\.org|python" + r"hosted|npm" + r"js\.|crates" + r"\.io|"
     r"deb\.deb" + r"ian|proxy\.go" + r"lang|maven" + r"\.org|archive\.ubu" + "ntu",
-    "a path of somebody's machine": r"(?<![\w.$}])/wor" + r"k/|/opt/whe" + r"els|\.py" + r"env\b|"
-    r"\.lib" + r"rary\b|/home/[a-z]",
+    "a path of somebody's machine": "|".join(
+        [r"(?<![\w.$}])/wor" + r"k/(?:main|shared|\.)", "/opt/whe" + "els", r"\.py" + r"env\b"]
+    ),
 }
 
 

@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pycdlib
@@ -32,15 +32,12 @@ NAME = 'a  "b", \\ \'c\' $(poweroff) `halt` %s & Zoë 😀 ", "uuid": "no'
 NOBODY = 65534
 
 
-def run_build(out: Path, *, build: Path = BUILD, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [build, out],
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=HANGING_S,
-        check=False,
-    )
+def run_build(
+    out: Path, *, build: Path = BUILD, env: dict[str, str] | None = None, prefix: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, build, out]
+    env = os.environ | (env or {})
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANGING_S)
 
 
 def apt_settings(folder: Path, *lines: str) -> dict[str, str]:
@@ -75,10 +72,8 @@ def write_config_drive(target: Path, meta_data: str, user_data: str) -> None:
     drive.new(interchange_level=3, vol_ident="config-2", rock_ridge="1.09")
     drive.add_directory("/OPENSTACK", rr_name="openstack")
     drive.add_directory("/OPENSTACK/LATEST", rr_name="latest")
-    for short, name, text in [
-        ("META", "meta_data.json", meta_data),
-        ("USER", "user_data", user_data),
-    ]:
+    files = [("META", "meta_data.json", meta_data), ("USER", "user_data", user_data)]
+    for short, name, text in files:
         content = text.encode()
         path = f"/OPENSTACK/LATEST/{short}.;1"
         drive.add_fp(io.BytesIO(content), len(content), path, rr_name=name)
@@ -238,15 +233,13 @@ def test_a_user_who_is_not_root_builds_the_same_bytes_and_a_second_build_has_not
     sources = empty_folder / "guest"
     shutil.copytree(BUILD.parent, sources)
     out = empty_folder / "out"
-    command = [sources / "build", out]
+    prefix: list[str] = []
     if os.getuid() == 0:
         os.chown(empty_folder, NOBODY, NOBODY)
         user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        command = ["setpriv", *user, "--no-new-privs", *command]
+        prefix = ["setpriv", *user, "--no-new-privs"]
     for said in ["made: ", "up to date: "]:
-        built = subprocess.run(
-            command, capture_output=True, text=True, timeout=HANGING_S, check=False
-        )
+        built = run_build(out, build=sources / "build", prefix=prefix)
         assert built.returncode == 0, built.stderr
         assert f"{said}{out / ARCHIVE}" in built.stderr
     assert (out / ARCHIVE).read_bytes() == archive.read_bytes()
@@ -276,14 +269,14 @@ def test_a_mirror_that_is_not_there_is_said_with_the_packages_that_were_wanted(
         bound.bind(("127.0.0.1", 0))
         nobody_listens = f'"http://127.0.0.1:{bound.getsockname()[1]}";'
         proxies = [f"Acquire::{scheme}::Proxy {nobody_listens}" for scheme in ("http", "https")]
-        built = run_build(tmp_path / "out", **apt_settings(tmp_path, *proxies))
+        built = run_build(tmp_path / "out", env=apt_settings(tmp_path, *proxies))
     assert built.returncode == 1
     assert "could not be downloaded (see above): busybox-static dash dropbear-bin" in built.stderr
     assert not (tmp_path / "out" / ARCHIVE).exists()
 
 
 def test_missing_package_lists_are_said_with_the_command_that_fetches_them(tmp_path: Path) -> None:
-    built = run_build(tmp_path / "out", **without_package_lists(tmp_path))
+    built = run_build(tmp_path / "out", env=without_package_lists(tmp_path))
     assert built.returncode == 1
     assert "apt-get update" in built.stderr
     assert "busybox-static" in built.stderr
@@ -294,7 +287,7 @@ def test_without_package_lists_an_image_of_these_sources_is_kept_and_one_of_othe
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(archive.parent, out)
-    kept = run_build(out, **without_package_lists(tmp_path))
+    kept = run_build(out, env=without_package_lists(tmp_path))
     assert kept.returncode == 0, kept.stderr
     assert "keeping the image" in kept.stderr
 
@@ -302,5 +295,5 @@ def test_without_package_lists_an_image_of_these_sources_is_kept_and_one_of_othe
     shutil.copytree(BUILD.parent, sources)
     with (sources / "rootfs" / "etc" / "profile").open("a") as profile:
         profile.write("echo changed\n")
-    refused = run_build(out, build=sources / "build", **without_package_lists(tmp_path))
+    refused = run_build(out, build=sources / "build", env=without_package_lists(tmp_path))
     assert refused.returncode == 1, refused.stderr

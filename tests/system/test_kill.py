@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import pytest
+from stead.v1 import instance_pb2
 
 from services.runtime.ids import new_id
-from stead.v1 import instance_pb2
 from tests.clouds import Client, Cloud, client, cloud, eventually, kernel_tar
 
 SERVICES = ("api", "scheduler", "conductor", "compute", "nats", "postgres")
@@ -33,7 +33,9 @@ def guests_of(home: Path) -> list[dict[str, object]]:
 
 def ledger(of: Cloud) -> tuple[str, str]:
     """What the hosts' rows say is used, and what their claims add up to."""
-    used = of.sql("SELECT sum(used_vcpus), sum(used_memory_mib), sum(used_disk_gib), sum(claim_count) FROM host")
+    used = of.sql(
+        "SELECT sum(used_vcpus), sum(used_memory_mib), sum(used_disk_gib), sum(claim_count) FROM host"
+    )
     claims = of.sql("SELECT sum(vcpus), sum(memory_mib), sum(disk_gib), count(*) FROM claim")
     return used, claims
 
@@ -70,9 +72,12 @@ def test_two_hundred_instances_outlive_the_death_of(service: str, tmp_path: Path
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     moments = random.Random(seed)
-    with cloud(
-        "--driver", "fake", "--fake-hosts", str(HOSTS), STEAD_COMPUTE_FAKE_DELAY_S="0.2"
-    ) as of, client(of) as as_:
+    with (
+        cloud(
+            "--driver", "fake", "--fake-hosts", str(HOSTS), STEAD_COMPUTE_FAKE_DELAY_S="0.2"
+        ) as of,
+        client(of) as as_,
+    ):
         flavor_id, image_id = as_.flavor(), as_.image(kernel_tar(tmp_path / "k.tar"))
         names = [f"n{number:03}" for number in range(INSTANCES)]
         asking = threading.Thread(target=create_all, args=(as_, names, flavor_id, image_id))

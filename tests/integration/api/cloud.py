@@ -102,6 +102,7 @@ class ApiCloud:
         self.admin_target = f"unix:{folder}/admin.sock"
         self.conductor_target = f"unix:{folder}/conductor.sock"
         self.process: asyncio.subprocess.Process | None = None
+        self.wrapper: tuple[str, ...] = ()
         self.channel = grpc.aio.insecure_channel(
             f"127.0.0.1:{self.port}", options=(("grpc.max_reconnect_backoff_ms", 300),)
         )
@@ -133,7 +134,7 @@ class ApiCloud:
     async def start_api(self) -> None:
         (self.folder / "token.pub").write_bytes(self.signer.public_pem())
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.api", env=self.environment()
+            *self.wrapper, sys.executable, "-m", "services.api", env=self.environment()
         )
 
     async def until_ready(self) -> None:

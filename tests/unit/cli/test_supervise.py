@@ -90,9 +90,11 @@ CHAIN = [
 
 
 async def _eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
+    for _ in range(PATIENCE_S * 100):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
 
 
 def _supervisor(processes: FakeProcesses, told: list[str] | None = None) -> Supervisor:
