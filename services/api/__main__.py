@@ -1,4 +1,6 @@
-"""Joins the parts of api and serves. `python -m services.api` needs its environment and files alone."""
+"""Joins the parts of api and serves. `python -m services.api` needs its environment and files
+alone.
+"""
 
 import asyncio
 
@@ -11,13 +13,13 @@ from services.api.edges.flavor_servicer import FlavorServicer
 from services.api.edges.host_servicer import HostServicer
 from services.api.edges.image_servicer import ImageServicer
 from services.api.edges.image_store import ImageStore
-from services.api.edges.instance_servicer import Consoles, InstanceServicer
+from services.api.edges.instance_servicer import InstanceServicer
 from services.api.edges.operation_servicer import OperationServicer
 from services.api.edges.servers import SERVICES, ingress_server, public_server
 from services.api.edges.tokens import Tokens, load_key
 from services.api.flows.follow_changes import Hub
 from services.api.flows.follow_feed import Feed
-from services.api.flows.read_console import Tickets
+from services.api.flows.read_console import ConsoleRoad, Tickets
 from services.runtime import rpc, serve
 from services.runtime.clock import RealClock
 from services.runtime.log import logger
@@ -35,10 +37,10 @@ async def main(stop: asyncio.Event) -> None:
     feed = Feed(conductor, hub, clock)
     questions = Questions(settings.cloud_id, settings.ingress_endpoint or settings.ingress_listen)
     store, page_key = ImageStore(settings.image_dir), settings.page_key()
-    consoles = Consoles(questions, tickets)
+    road = ConsoleRoad(questions, tickets)
     public = public_server(
         (
-            InstanceServicer(conductor, page_key=page_key, hub=hub, feed=feed, consoles=consoles),
+            InstanceServicer(conductor, page_key=page_key, hub=hub, feed=feed, road=road),
             OperationServicer(conductor, page_key=page_key, hub=hub),
             FlavorServicer(conductor, page_key=page_key),
             ImageServicer(conductor, page_key=page_key, store=store),

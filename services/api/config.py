@@ -11,8 +11,9 @@ from services.runtime.settings import ServiceSettings
 class Settings(ServiceSettings):
     """Read once, in __main__.
 
-    `listen` is for users, `ingress_listen` for computes, `ingress_endpoint` is where computes reach the latter.
-    `page_key_file` holds the secret under which page tokens are sealed; replicas share it.
+    `listen` is for users, `ingress_listen` for computes, `ingress_endpoint` is where computes reach
+    the latter. `page_key_file` holds the secret under which page tokens are sealed; replicas share
+    it.
     """
 
     model_config = SettingsConfigDict(env_prefix="STEAD_API_", frozen=True, extra="ignore")

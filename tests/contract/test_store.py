@@ -64,7 +64,9 @@ async def store(server: Postgres, database: str) -> AsyncIterator[PostgresStore]
     await made.close()
 
 
-def host(host_id: str = "h1", target: Resources = Resources(8, 1000, 100), seen: int = 0) -> HostRow:
+def host(
+    host_id: str = "h1", target: Resources = Resources(8, 1000, 100), seen: int = 0
+) -> HostRow:
     """A greeting host."""
     return HostRow(
         host_id, seen, "machine", "boot", HostState.UP, True, seen + 1, target, NOTHING, Overcommit(),
@@ -249,7 +251,14 @@ async def test_observations_apply_once_and_never_backwards(store: PostgresStore)
         situation = (await store.situations_read([row.id]))[row.id]
         assert situation.holder is not None
         seen = lifecycle.Seen(
-            row.id, epoch or situation.holder.epoch, "h1", incarnation, sequence, 0, Power.OFF, False
+            row.id,
+            epoch or situation.holder.epoch,
+            "h1",
+            incarnation,
+            sequence,
+            0,
+            Power.OFF,
+            False,
         )
         item = lifecycle.observed(situation, seen, 3.0)
         return refusals(await store.items_commit([item]))[0]
@@ -337,7 +346,9 @@ async def test_the_database_away_is_said_and_its_return_noticed(tmp_path: Path) 
         await store.close()
 
 
-async def test_a_commit_whose_answer_was_lost_is_answered_as_the_first(store: PostgresStore) -> None:
+async def test_a_commit_whose_answer_was_lost_is_answered_as_the_first(
+    store: PostgresStore,
+) -> None:
     """The same items are committed again, and the second execution gives the first's answer. MECHANICS A5."""
     item = create(instance("a"))
     await store.items_commit([item])

@@ -1,7 +1,8 @@
-"""A conductor in memory that speaks the real contract: rows, a change log, request ids, hosts and their claims.
+"""A conductor in memory that speaks the real contract: rows, a change log, request ids, hosts and
+their claims.
 
-Keeps what api can tell apart; chooses no hosts by itself and forgets everything at its end. The feed goes out through
-`publish`, which a test may mute to play a bus that loses messages.
+Keeps what api can tell apart; chooses no hosts by itself and forgets everything at its end. The
+feed goes out through `publish`, which a test may mute to play a bus that loses messages.
 """
 
 from __future__ import annotations

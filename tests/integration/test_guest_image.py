@@ -35,9 +35,11 @@ NOBODY = 65534
 def run_build(
     out: Path, *, build: Path = BUILD, env: dict[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    command = [*prefix, build, out]
+    command = [*prefix, str(build), str(out)]
     env = os.environ | (env or {})
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANGING_S)
+    return subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=HANGING_S, check=False
+    )
 
 
 def apt_settings(folder: Path, *lines: str) -> dict[str, str]:
@@ -89,7 +91,6 @@ class Guest:
         assert qemu, "install qemu-system-x86: this test boots the guest in it"
         with tarfile.open(archive) as parts:
             parts.extractall(folder, filter="data")
-        cmdline = (folder / "cmdline").read_text().strip()
         self._monitor = folder / "qmp"
         # fmt: off
         command = [
@@ -97,7 +98,7 @@ class Guest:
             "-nodefaults", "-display", "none", "-serial", "stdio",
             "-qmp", f"unix:{self._monitor},server=on,wait=off",
             "-kernel", str(folder / "kernel"), "-initrd", str(folder / "initrd"),
-            "-append", cmdline, *devices,
+            "-append", (folder / "cmdline").read_text().strip(), *devices,
         ]
         # fmt: on
         self.qemu = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

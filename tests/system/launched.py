@@ -1,4 +1,4 @@
-"""A cloud of the test's own, started by the command `stead` in a home with a short path on a free port.
+"""A cloud of the test's own, started by the command `stead` in a short home on a free port.
 
 Ends what it started by the pids and start times that the supervisor wrote down.
 """

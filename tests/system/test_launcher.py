@@ -1,4 +1,4 @@
-"""What a newcomer trips over: `stead up`, `down` and `status` on real processes, with fake hosts."""
+"""What a newcomer trips over: `stead up`, `down` and `status`, on real processes and fake hosts."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_taken_port_is_named_with_who_holds_it_and_the_flag(fresh: Launched) -
     assert ended.returncode == 5
     for said in (str(fresh.port), f"pid {os.getpid()}", "--listen", "PORT_TAKEN"):
         assert said in ended.stderr
-    assert not fresh.pids()
+    assert not (fresh.home / "postgres").exists()
 
 
 def test_two_homes_are_two_clouds(running: Launched, fresh: Launched) -> None:
@@ -265,7 +265,7 @@ def test_a_database_and_a_bus_of_ones_own_are_used_and_not_started(
 ) -> None:
     with (
         engines.postgres(fresh.home.parent / "pg") as postgres,
-        engines.nats(fresh.home.parent / "nats") as nats,
+        engines.nats_server(fresh.home.parent / "nats") as nats,
     ):
         user = nats.credential_file.read_text().strip()
         url = nats.url.replace("nats://", f"nats://{user}@")

@@ -1,7 +1,7 @@
 """Who may call what: every method needs a token, but those of grpc.health.
 
-Owns the table of roles. A method that does not stand in it is denied to everyone. Identity comes from the token
-alone; no other metadata is looked at.
+Owns the table of roles. A method that does not stand in it is denied to everyone. Identity comes
+from the token alone; no other metadata is looked at.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

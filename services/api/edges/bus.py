@@ -1,10 +1,10 @@
 """The bus as api uses it: hears the feed, and sends questions to hosts.
 
-Owns that api starts, and serves, without the bus: the feed is then read from the log, and consoles wait.
+Owns that api starts, and serves, without the bus: the feed is then read from the log, and consoles
+wait.
 """
 
 import asyncio
-from typing import NoReturn
 
 from stead.internal.v1 import compute_pb2
 
@@ -44,7 +44,7 @@ class Questions:
 
 async def follow_bus(
     url: str, credential: tuple[str, str] | None, cloud_id: str, *, feed: Feed, questions: Questions
-) -> NoReturn:
+) -> None:
     """Connects, however long that takes, and stays until cancelled."""
 
     async def on_feed(payload: bytes) -> None:
@@ -54,8 +54,7 @@ async def follow_bus(
     try:
         await connected.subscribe(subjects.feed(cloud_id), on_feed)
         questions.use(connected)
-        while True:
-            await asyncio.sleep(3600)
+        await asyncio.Event().wait()
     finally:
         questions.use(None)
         await connected.close()

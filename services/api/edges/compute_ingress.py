@@ -1,6 +1,8 @@
-"""stead.internal.v1.ComputeIngressService, the only door of computes: converts, calls a flow, converts back.
+"""stead.internal.v1.ComputeIngressService, the only door of computes: converts, calls a flow,
+converts back.
 
-A host is the least trusted part: its words are cut to a bound and stripped of control characters here.
+A host is the least trusted part: its words are cut to a bound and stripped of control characters
+here.
 """
 
 from collections.abc import AsyncIterator

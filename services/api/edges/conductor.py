@@ -1,6 +1,8 @@
-"""The conductor: every question goes through a lane, so that what comes at once travels in one call.
+"""The conductor: every question goes through a lane, so that what comes at once travels in one
+call.
 
-Owns the lanes, the deadline of a call, and the turn from ItemError to the error that the caller sees.
+Owns the lanes, the deadline of a call, and the turn from ItemError to the error that the caller
+sees.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence

@@ -1,7 +1,8 @@
 """The image store: one directory, one file per image, named by the SHA-256 of its bytes.
 
-Owns that a file stands under its name only whole, verified by its writer and durable; uploads lie in `incoming/`
-until then and leave nothing behind, also after a crash. Does not own which images there are: rows do.
+Owns that a file stands under its name only whole, verified by its writer and durable; uploads lie
+in `incoming/` until then and leave nothing behind, also after a crash. Does not own which images
+there are: rows do.
 """
 
 import asyncio
@@ -130,7 +131,8 @@ class Upload:
         return await asyncio.to_thread(look, read)
 
     async def keep(self, digest: str) -> bool:
-        """Puts the file under its digest, durably; whether it was not there before. Raises NoCapacity.
+        """Puts the file under its digest, durably; whether it was not there before. Raises
+        NoCapacity.
 
         What stands there already is replaced: both were verified, and the older may have rotted.
         """

@@ -14,8 +14,8 @@ from services.api.flows.follow_changes import Hub
 from services.api.flows.follow_feed import Feed
 from services.api.flows.get_row import get_row
 from services.api.flows.list_rows import ListAsk, list_rows
-from services.api.flows.ports import Conductor, Questions
-from services.api.flows.read_console import Tickets, read_console
+from services.api.flows.ports import Conductor
+from services.api.flows.read_console import ConsoleAsk, ConsoleRoad, read_console
 from services.api.flows.watch_instances import (
     Changed,
     Existing,
@@ -32,13 +32,13 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
     """The front desk for instances."""
 
     def __init__(
-        self, conductor: Conductor, *, page_key: bytes, hub: Hub, feed: Feed, consoles: "Consoles"
+        self, conductor: Conductor, *, page_key: bytes, hub: Hub, feed: Feed, road: ConsoleRoad
     ) -> None:
         self._conductor = conductor
         self._page_key = page_key
         self._hub = hub
         self._feed = feed
-        self._consoles = consoles
+        self._road = road
 
     async def CreateInstance(
         self, request: pb.CreateInstanceRequest, context: Any
@@ -107,11 +107,9 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
         """Reads the end of the console."""
         console = await read_console(
             self._conductor,
-            self._consoles.questions,
-            self._consoles.tickets,
+            self._road,
             caller(),
-            instance_id=request.id,
-            max_bytes=request.max_bytes,
+            ConsoleAsk(request.id, request.max_bytes),
             host_of=public_messages.host_of,
         )
         return pb.GetConsoleOutputResponse(
@@ -119,14 +117,6 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
             start_offset=console.start_offset,
             end_offset=console.start_offset + len(console.content),
         )
-
-
-class Consoles:
-    """The two ends of the road to a console."""
-
-    def __init__(self, questions: Questions, tickets: Tickets) -> None:
-        self.questions = questions
-        self.tickets = tickets
 
 
 def _watched(event: WatchEvent, watcher: Caller) -> pb.WatchInstancesResponse:

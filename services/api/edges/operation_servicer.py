@@ -11,7 +11,7 @@ from services.api.flows.follow_changes import Hub
 from services.api.flows.get_row import get_row
 from services.api.flows.list_rows import ListAsk, list_rows
 from services.api.flows.ports import Conductor
-from services.api.flows.wait_operation import DEFAULT_S, wait_operation
+from services.api.flows.wait_operation import DEFAULT_S, WaitAsk, wait_operation
 from services.domain.kinds import ResourceKind
 
 
@@ -57,8 +57,7 @@ class OperationServicer(operation_pb2_grpc.OperationServiceServicer):
             self._conductor,
             self._hub,
             caller(),
-            operation_id=request.id,
-            timeout_s=timeout_s,
+            WaitAsk(request.id, timeout_s),
             is_ended=public_messages.is_ended,
         )
         return pb.WaitOperationResponse(operation=public_messages.operation(row))

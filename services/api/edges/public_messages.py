@@ -1,7 +1,7 @@
 """Rows as the public messages that a caller may see.
 
-Owns what stands in no row's body (version, revision, epoch, etag, allowed actions, ledger), and what tenants do not
-see. Does not own legality: that is the table of `domain.instance`.
+Owns what stands in no row's body (version, revision, epoch, etag, allowed actions, ledger), and
+what tenants do not see. Does not own legality: that is the table of `domain.instance`.
 """
 
 import hashlib

@@ -1,6 +1,8 @@
-"""The two servers of api: the public one with tokens, rules, health and reflection, and the door of computes.
+"""The two servers of api: the public one with tokens, rules, health and reflection, and the door of
+computes.
 
-Owns which services stand on which server, and keepalive: a watcher may ping every 10 s without being sent away.
+Owns which services stand on which server, and keepalive: a watcher may ping every 10 s without
+being sent away.
 """
 
 from collections.abc import Iterable
@@ -28,6 +30,7 @@ from services.api.edges.host_servicer import HostServicer
 from services.api.edges.image_servicer import ImageServicer
 from services.api.edges.instance_servicer import InstanceServicer
 from services.api.edges.operation_servicer import OperationServicer
+from services.api.edges.refusals import Refusals
 from services.api.edges.validation import Validation
 from services.runtime import rpc
 from services.runtime.serve import Health
@@ -54,7 +57,7 @@ def public_server(
     servicers: Iterable[Servicer], *, authentication: Authentication, health: Health
 ) -> grpc.aio.Server:
     """The server for users, not started."""
-    server = rpc.server(authentication, Validation(), options=KEEPALIVE)
+    server = rpc.server(Refusals(), authentication, Validation(), options=KEEPALIVE)
     for servicer in servicers:
         match servicer:
             case InstanceServicer():

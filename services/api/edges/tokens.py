@@ -1,7 +1,7 @@
 """Tokens: JSON Web Tokens signed with Ed25519, checked against one pinned key.
 
-Owns the check and its cache: a token seen before costs one hash until it expires. The algorithm is pinned, so the
-token's own header decides nothing.
+Owns the check and its cache: a token seen before costs one hash until it expires. The algorithm is
+pinned, so the token's own header decides nothing.
 """
 
 import hashlib

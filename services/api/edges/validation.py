@@ -1,6 +1,7 @@
-"""The rules that stand in the contract, checked on every public request and on each streamed message.
+"""The rules that stand in the contract, checked on every public request and on each streamed
+message.
 
-Owns how violations are told: all of them at once, as BadRequest beside ErrorInfo (INVALID_FIELD), within 4 KiB.
+Owns finding violations. Does not own how they are told: `edges.refusals`.
 """
 
 import json
@@ -9,17 +10,13 @@ from typing import Any
 
 import grpc
 import protovalidate
-from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from services.domain.errors import Invalid
-from services.runtime.rpc import status_of, wrap_handler
+from services.runtime.rpc import wrap_handler
 
 SERVICES = "/stead.v1."
-VIOLATIONS_MAX = 12
-TEXT_MAX = 120
+PATH_MAX = 120
 
 
 class InvalidFields(Exception):
@@ -31,7 +28,7 @@ class InvalidFields(Exception):
 
 
 class Validation(grpc.aio.ServerInterceptor):
-    """Ends a call with INVALID_ARGUMENT before its method sees a request that breaks the rules."""
+    """Raises InvalidFields before a method sees a request that breaks the rules."""
 
     def __init__(self) -> None:
         self._validator = protovalidate.Validator()
@@ -57,19 +54,13 @@ class Validation(grpc.aio.ServerInterceptor):
         check = all_checked if handler.request_streaming else checked
 
         async def unary(call: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
-            try:
-                return await call(check(request), context)
-            except InvalidFields as invalid:
-                await _abort(context, invalid)
+            return await call(check(request), context)
 
         async def stream(
             call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
         ) -> AsyncIterator[Any]:
-            try:
-                async for message in call(check(request), context):
-                    yield message
-            except InvalidFields as invalid:
-                await _abort(context, invalid)
+            async for message in call(check(request), context):
+                yield message
 
         return wrap_handler(_Undecoded(handler), unary, stream)
 
@@ -87,7 +78,7 @@ class Validation(grpc.aio.ServerInterceptor):
 
 
 class _Undecoded:
-    """A handler whose requests stay bytes until they are let in: strangers' bytes are not parsed."""
+    """A handler whose requests stay bytes until let in: strangers' bytes are not parsed."""
 
     request_deserializer = None
 
@@ -105,26 +96,4 @@ def _path(violation: Any) -> str:
         if element.subscript is not None:
             subscript = element.subscript.value
             path += f"[{json.dumps(subscript) if isinstance(subscript, str) else subscript}]"
-    return path[:TEXT_MAX]
-
-
-async def _abort(context: Any, invalid: InvalidFields) -> None:
-    told = [(path, why[:TEXT_MAX]) for path, why in invalid.violations[:VIOLATIONS_MAX]]
-    fields = list(dict.fromkeys(path for path, _ in told))
-    status = status_of(
-        Invalid(
-            "INVALID_FIELD",
-            f"{told[0][0]} {told[0][1]}" + (f" (and {len(fields) - 1} more)" if fields[1:] else ""),
-            metadata={"field": told[0][0]},
-        )
-    )
-    bad = error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=path, description=why)
-            for path, why in told
-        ]
-    )
-    packed = any_pb2.Any()
-    packed.Pack(bad)
-    status.details.append(packed)
-    await context.abort_with_status(rpc_status.to_status(status))
+    return path[:PATH_MAX]

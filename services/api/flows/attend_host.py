@@ -1,7 +1,9 @@
-"""Attends to one host for as long as its stream lasts: hello first, then what it saw, its beats, and its view.
+"""Attends to one host for as long as its stream lasts: hello first, then what it saw, its beats,
+and its view.
 
-Keeps nothing of what it hears: every word goes to the conductor, batched there with other hosts' by lanes. A saying
-is answered before the next is read, so a host that says too much is held back by flow control.
+Keeps nothing of what it hears: every word goes to the conductor, batched there with other hosts' by
+lanes. A saying is answered before the next is read, so a host that says too much is held back by
+flow control.
 """
 
 import asyncio
@@ -79,7 +81,9 @@ Telling = ViewTold | Acknowledged | BeatAnswered | SupersededTold
 async def attend_host(
     records: HostRecords, clock: Clock, sayings: AsyncIterator[Saying]
 ) -> AsyncIterator[Telling]:
-    """Answers until the host goes or is superseded. Raises Invalid, what the conductor refuses, Unavailable."""
+    """Answers until the host goes or is superseded. Raises Invalid, what the conductor refuses,
+    Unavailable.
+    """
     said = await _next(sayings)
     if said is None:
         return

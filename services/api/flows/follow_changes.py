@@ -1,7 +1,8 @@
-"""The hub of changes: one ring shared by all watchers, and mailboxes for those who wait for one row.
+"""The hub of changes: one ring shared by all watchers, and mailboxes for those who wait for one
+row.
 
-Owns how much is buffered and who is too slow. Watchers are cursors into the ring; one that the ring has passed is
-cut off, never skipped. Does not own where changes come from: `flows.follow_feed`.
+Owns how much is buffered and who is too slow. Watchers are cursors into the ring; one that the ring
+has passed is cut off, never skipped. Does not own where changes come from: `flows.follow_feed`.
 """
 
 import asyncio
@@ -94,7 +95,7 @@ class Hub:
             raise stopping()
 
     def between(self, first: int, upto_revision: int | None) -> list[Row]:
-        """Ring entries from place `first` on. Raises NoCapacity (WATCH_TOO_SLOW) if they are gone."""
+        """The ring from place `first` on. Raises NoCapacity (WATCH_TOO_SLOW) if that is gone."""
         if first < self._first:
             raise NoCapacity(
                 "WATCH_TOO_SLOW",
@@ -128,7 +129,9 @@ class Cursor:
         return rows
 
     async def next(self) -> list[Row]:
-        """Waits for the next changes. Raises NoCapacity (WATCH_TOO_SLOW), Unavailable (API_STOPPING)."""
+        """Waits for the next changes. Raises NoCapacity (WATCH_TOO_SLOW), Unavailable
+        (API_STOPPING).
+        """
         while True:
             self._hub.check_open()
             rows = self.take()

@@ -1,4 +1,6 @@
-"""Keeps the hub at the head of the change log, by the bus while it speaks and by the log itself while it does not."""
+"""Keeps the hub at the head of the change log, by the bus while it speaks and by the log itself
+while it does not.
+"""
 
 import asyncio
 

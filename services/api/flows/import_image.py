@@ -1,7 +1,7 @@
 """Takes in an image: its description, its bytes, our own look at them, and only then the row.
 
-Nothing is kept unless everything is right. The bytes are always received and hashed, also where the store has them
-already: whoever names a digest must hold what it stands for.
+Nothing is kept unless everything is right. The bytes are always received and hashed, also where the
+store has them already: whoever names a digest must hold what it stands for.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ async def import_image(
     caller: Caller,
     parts: AsyncIterator[ImageDescription | bytes],
 ) -> Accepted:
-    """The registered image. Raises Invalid (INVALID_FIELD, SIZE_MISMATCH, DIGEST_MISMATCH, IMAGE_REJECTED), Denied,
-    NoCapacity (STORAGE_FULL), and what the conductor refuses.
+    """The registered image. Raises Invalid (INVALID_FIELD, SIZE_MISMATCH, DIGEST_MISMATCH,
+    IMAGE_REJECTED), Denied, NoCapacity (STORAGE_FULL), and what the conductor refuses.
     """
     description = await _next(parts)
     if not isinstance(description, ImageDescription):

@@ -1,6 +1,7 @@
 """Lists the rows of one noun in pages, oldest first.
 
-Owns whose rows a list is about and how large a page gets. A page ends early where its rows are large.
+Owns whose rows a list is about and how large a page gets. A page ends early where its rows are
+large.
 """
 
 from dataclasses import dataclass

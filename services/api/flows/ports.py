@@ -43,7 +43,9 @@ class ImageDescription:
 
 
 class Conductor(Protocol):
-    """The owner of every row. Each method raises the refusal, or Unavailable where it does not answer in time."""
+    """The owner of every row. Each method raises the refusal, or Unavailable where it does not
+    answer in time.
+    """
 
     async def wish_accept(self, caller: Caller, wish: Wish) -> Accepted:
         """Commits a mutation."""
@@ -150,7 +152,9 @@ class Upload(Protocol):
         ...
 
     async def keep(self, digest: str) -> bool:
-        """Puts the file under its digest, durably; whether it was not there before. Raises NoCapacity."""
+        """Puts the file under its digest, durably; whether it was not there before. Raises
+        NoCapacity.
+        """
         ...
 
 

@@ -1,7 +1,8 @@
-"""Reads a guest's console: asks its host over the bus, and the host dials in with the question's ticket.
+"""Reads a guest's console: asks its host over the bus, and the host dials in with the question's
+ticket.
 
-Owns tickets: random, used once, gone with the question after at most 25 s, known only to this replica.
-Source: MECHANICS D6.
+Owns tickets: random, used once, gone with the question after at most 25 s, known only to this
+replica. Source: MECHANICS D6.
 """
 
 import asyncio
@@ -80,7 +81,7 @@ class Tickets:
 
     @contextlib.contextmanager
     def issued(self, pending: Pending) -> Iterator[str]:
-        """A ticket for the question, good while the question waits. Raises NoCapacity (LANE_FULL)."""
+        """A ticket, good while its question waits. Raises NoCapacity (LANE_FULL)."""
         if len(self._pending) >= TICKETS_MAX:
             raise NoCapacity("LANE_FULL", "too many consoles are being read; try again later")
         ticket = secrets.token_urlsafe(32)
@@ -95,25 +96,41 @@ class Tickets:
         return self._pending.pop(ticket, None)
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleRoad:
+    """Both directions of the road: questions go out over one, answers come back to the other."""
+
+    questions: Questions
+    tickets: Tickets
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleAsk:
+    """Whose console, and how much of its end; 0 for the usual amount."""
+
+    instance_id: str
+    max_bytes: int
+
+
 async def read_console(
     conductor: Conductor,
-    questions: Questions,
-    tickets: Tickets,
+    road: ConsoleRoad,
     caller: Caller,
+    ask: ConsoleAsk,
     *,
-    instance_id: str,
-    max_bytes: int,
     host_of: Callable[[Row], str],
 ) -> Console:
-    """The newest bytes. Raises NotFound, WrongState (CONSOLE_NOT_READY), Unavailable (HOST_UNREACHABLE)."""
-    row = await get_row(conductor, caller, ResourceKind.INSTANCE, instance_id)
+    """The newest bytes. Raises NotFound, WrongState (CONSOLE_NOT_READY), Unavailable
+    (HOST_UNREACHABLE).
+    """
+    row = await get_row(conductor, caller, ResourceKind.INSTANCE, ask.instance_id)
     host_id = host_of(row)
     if not host_id or not row.epoch:
         raise _not_ready("no host has a guest of this instance yet")
-    limit = max_bytes or BYTES_DEFAULT
+    limit = ask.max_bytes or BYTES_DEFAULT
     pending = Pending(caller.subject, row.id, row.epoch, limit)
-    with tickets.issued(pending) as ticket:
-        await questions.ask(Question(ticket, host_id, row.id, row.epoch, limit))
+    with road.tickets.issued(pending) as ticket:
+        await road.questions.ask(Question(ticket, host_id, row.id, row.epoch, limit))
         try:
             async with asyncio.timeout(ATTACH_S):
                 await pending.attached.wait()
@@ -124,7 +141,9 @@ async def read_console(
 
 
 async def attach(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> None:
-    """Joins a host that dials in to the question that waits for it. Raises NotFound (TICKET_UNKNOWN), Invalid."""
+    """Joins a host that dials in to the question that waits for it. Raises NotFound
+    (TICKET_UNKNOWN), Invalid.
+    """
     try:
         async with asyncio.timeout(ATTACH_S):
             ticket = await anext(parts, None)

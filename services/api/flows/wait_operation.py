@@ -1,7 +1,10 @@
-"""Waits for the end of an operation: listens first, then reads, so that no end is missed between the two."""
+"""Waits for the end of an operation: listens first, then reads, so that no end is missed between
+the two.
+"""
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from services.api.flows.follow_changes import Hub
 from services.api.flows.get_row import get_row
@@ -13,24 +16,34 @@ from services.domain.kinds import ResourceKind
 DEFAULT_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class WaitAsk:
+    """Which operation, and how long."""
+
+    operation_id: str
+    timeout_s: float
+
+
 async def wait_operation(
     conductor: Conductor,
     hub: Hub,
     caller: Caller,
+    ask: WaitAsk,
     *,
-    operation_id: str,
-    timeout_s: float,
     is_ended: Callable[[Row], bool],
 ) -> Row:
-    """The operation when it has ended, or as it is after `timeout_s`. Raises NotFound, Unavailable."""
-    with hub.mailbox(operation_id) as mailbox:
-        row = await get_row(conductor, caller, ResourceKind.OPERATION, operation_id)
+    """The operation when it has ended, or as it is after the timeout.
+
+    Raises NotFound, Unavailable.
+    """
+    with hub.mailbox(ask.operation_id) as mailbox:
+        row = await get_row(conductor, caller, ResourceKind.OPERATION, ask.operation_id)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(ask.timeout_s):
                 while not is_ended(row):
                     newer = await mailbox.take()
                     if newer.version > row.version:
                         row = newer
         except TimeoutError:
-            return await get_row(conductor, caller, ResourceKind.OPERATION, operation_id)
+            return await get_row(conductor, caller, ResourceKind.OPERATION, ask.operation_id)
         return row

@@ -1,8 +1,9 @@
 """Watches instances: a snapshot that is true to one revision, then every change above it, in order.
 
-The pages of the snapshot are read at revisions that may differ. The hub's cursor is taken before the first page, so
-it holds every change that a page could have missed: laying the changes up to the last page's revision over the rows
-gives the state at exactly that revision, and each instance's versions go on from there without a gap.
+The pages of the snapshot are read at revisions that may differ. The hub's cursor is taken before
+the first page, so it holds every change that a page could have missed: laying the changes up to the
+last page's revision over the rows gives the state at exactly that revision, and each instance's
+versions go on from there without a gap.
 """
 
 from collections.abc import AsyncIterator

@@ -1,6 +1,7 @@
-"""The filter of lists: `FIELD = "VALUE"`, any number joined by AND.
+r"""The filter of lists: `FIELD = "VALUE"`, any number joined by AND.
 
-Owns the grammar and which fields each noun has. Inside quotes `\\"` stands for a quote and `\\\\` for a backslash.
+Owns the grammar and which fields each noun has. Inside quotes `\"` stands for a quote and `\\`
+for a backslash.
 """
 
 import re

@@ -1,7 +1,7 @@
 """What an image file really is, read from its bytes by our own eyes and no tool's.
 
-Owns which formats come in and which signatures betray another one. Source of the signatures: QEMU's block drivers.
-A file is never opened by QEMU before this has called it sound.
+Owns which formats come in and which signatures betray another one. Source of the signatures: QEMU's
+block drivers. A file is never opened by QEMU before this has called it sound.
 """
 
 from services.api.logic import kernel_archive, qcow2

@@ -11,7 +11,9 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """The file is what it was said to be; it fits on a disk of this many GiB, 0 where it needs none."""
+    """The file is what it was said to be; it fits on a disk of this many GiB, 0 where it needs
+    none.
+    """
 
     min_disk_gib: int
 

@@ -1,6 +1,8 @@
-"""The archive of a kernel image: a USTAR tar of exactly the regular files `kernel`, `initrd` and `cmdline`.
+"""The archive of a kernel image: a USTAR tar of exactly the regular files `kernel`, `initrd` and
+`cmdline`.
 
-Owns what may stand in it. Refuses links, directories, other names, extensions of the format, and what is too large.
+Owns what may stand in it. Refuses links, directories, other names, extensions of the format, and
+what is too large.
 """
 
 from services.api.logic.image_verdict import Reader, Rejected, Sound, Verdict

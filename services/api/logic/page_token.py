@@ -1,4 +1,6 @@
-"""Page tokens: where a list goes on, sealed so that only stead makes them, and bound to the list's arguments."""
+"""Page tokens: where a list goes on, sealed so that only stead makes them, and bound to the list's
+arguments.
+"""
 
 import base64
 import binascii
@@ -15,7 +17,9 @@ def seal(key: bytes, after_id: str, binding: str) -> str:
 
 
 def unseal(key: bytes, token: str, binding: str) -> str | None:
-    """The id to continue after, empty for an empty token, None for one that is not ours or not of this list."""
+    """The id to continue after, empty for an empty token, None for one that is not ours or not of
+    this list.
+    """
     if not token:
         return ""
     try:

@@ -1,4 +1,5 @@
-"""The header of a qcow2 file. Refuses every file that refers to another one, or that we do not fully know.
+"""The header of a qcow2 file. Refuses every file that refers to another one, or that we do not
+fully know.
 
 Source: QEMU's docs/interop/qcow2. Big-endian throughout.
 """

@@ -24,7 +24,9 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One version of one row. `epoch` is 0 without a live claim; `body` is a serialised stead.v1 message."""
+    """One version of one row. `epoch` is 0 without a live claim; `body` is a serialised stead.v1
+    message.
+    """
 
     kind: ResourceKind
     id: str

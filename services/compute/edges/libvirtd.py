@@ -1,7 +1,7 @@
-"""The libvirtd of one home: `python -m services.compute.edges.libvirtd --home DIR` becomes it.
+"""The libvirtd of one home: `python -m services.compute.edges.libvirtd --home DIR`.
 
-It stays in the foreground: the process that was started is libvirtd itself, and ends with it. All
-its state lies under DIR/libvirt; it neither needs nor meets a libvirtd of the system or of another
+It stays in the foreground and lives as long as libvirtd, which ends with it on SIGTERM or when it
+is killed. All its state lies under DIR/libvirt; it neither needs nor meets a libvirtd of the system or of another
 home. Guests outlive it, and the next one of the same home finds them again. `--print-uri` says
 where it can be reached, and starts nothing.
 
@@ -15,12 +15,15 @@ Ends with 2 and a sentence on standard error when it cannot start.
 import argparse
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+from services.compute.edges.orphans import run_above
 
 SOCKET_PATH_BYTES_MAX = 107
 MOUNT_S = 30
@@ -113,7 +116,7 @@ def place_of(home: Path) -> Place:
 
 
 def main() -> None:
-    """Becomes libvirtd, or says why not."""
+    """Runs libvirtd, or says why not."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {_MODULE}", description="Runs the libvirtd of one home."
     )
@@ -126,31 +129,29 @@ def main() -> None:
         print(place.uri)
         return
     try:
-        _become_libvirtd(place, in_namespace=arguments.in_namespace)
+        if arguments.in_namespace:
+            _become_libvirtd_of_root(place)
+        else:
+            sys.exit(_run_libvirtd(place))
     except CannotStart as error:
         print(f"libvirtd cannot start: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _become_libvirtd(place: Place, *, in_namespace: bool) -> None:
+def _run_libvirtd(place: Place) -> int:
     place.check()
+    _prepare(place)
     if not place.as_root:
-        _prepare(place)
-        _exec(_libvirtd(place.config, place.run), _session_environment(place))
-    elif in_namespace:
-        _enter(place)
-        _exec(_libvirtd(Path(_MOUNTS["etc"]), Path(_MOUNTS["run"])), _environment(place))
-    else:
-        _prepare(place)
-        again = [
-            sys.executable,
-            "-m",
-            _MODULE,
-            "--home",
-            str(place.folder.parent),
-            "--in-namespace",
-        ]
-        _exec([_find("unshare", "util-linux"), "--mount", "--uts", *again], dict(os.environ))
+        return run_above(_libvirtd(place.config, place.run), _session_environment(place))
+    unshare = [_find("unshare", "util-linux"), "--mount", "--uts"]
+    again = [sys.executable, "-m", _MODULE, "--home", str(place.folder.parent), "--in-namespace"]
+    return run_above([*unshare, *again], dict(os.environ))
+
+
+def _become_libvirtd_of_root(place: Place) -> None:
+    _enter(place)
+    command = _libvirtd(Path(_MOUNTS["etc"]), Path(_MOUNTS["run"]))
+    os.execve(command[0], command, _environment(place))  # noqa: S606  # becomes the program
 
 
 def _prepare(place: Place) -> None:
@@ -181,7 +182,7 @@ def _enter(place: Place) -> None:
     if os.path.ismount("/sys/fs/cgroup"):
         _mount("umount", "--lazy", "--", "/sys/fs/cgroup")
     # Two libvirtds of one host name and UUID would take each other for the same host.
-    _mount("hostname", f"stead-{(place.folder / 'host-uuid').read_text()[:8]}")
+    socket.sethostname(f"stead-{(place.folder / 'host-uuid').read_text()[:8]}")
 
 
 def _add_account(file: str, rest: str, place: Place) -> None:
@@ -238,11 +239,6 @@ def _find(command: str, packages: str) -> str:
     if found is None:
         raise CannotStart(f"{command} is missing. Install it: apt-get install {packages}")
     return found
-
-
-def _exec(command: list[str], environment: dict[str, str]) -> None:
-    sys.stdout.flush()
-    os.execve(command[0], command, environment)  # noqa: S606  # becomes the program
 
 
 if __name__ == "__main__":

@@ -93,3 +93,14 @@ ROWS = st.builds(
     hypervisor=st.sampled_from([*Hypervisor, Hypervisor.QEMU, None]),
     image_kinds=st.sampled_from([tuple(ImageKind), tuple(ImageKind), (ImageKind.RAW,)]),
 )
+
+# Hosts and requests that mostly go together, so that the choice between hosts is what is tested.
+ABLE_ROWS = st.builds(
+    row,
+    st.just(""),
+    target=st.builds(Resources, st.integers(4, 40), st.integers(4, 60), st.integers(4, 50)),
+    used=st.builds(Resources, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)),
+)
+PLAIN_SHAPES = st.builds(
+    shape, st.builds(Resources, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+)

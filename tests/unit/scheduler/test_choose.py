@@ -87,7 +87,14 @@ def hosts_of(outcomes: list[Outcome]) -> Counter[str]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(fleets.ROWS, max_size=9), fleets.SHAPES, st.integers(1, 40), fleets.WEIGHTS)
+@given(
+    st.one_of(
+        st.lists(fleets.ABLE_ROWS, min_size=1, max_size=12), st.lists(fleets.ROWS, max_size=9)
+    ),
+    st.one_of(fleets.PLAIN_SHAPES, fleets.SHAPES),
+    st.integers(1, 60),
+    fleets.WEIGHTS,
+)
 def test_one_shape_is_placed_as_well_as_one_after_another(
     rows: list[HostRow], shape: Shape, count: int, weights: Weights
 ) -> None:
@@ -104,8 +111,8 @@ def test_one_shape_is_placed_as_well_as_one_after_another(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(fleets.ROWS, max_size=9),
-    st.lists(fleets.SHAPES, min_size=1, max_size=5),
+    st.lists(st.one_of(fleets.ABLE_ROWS, fleets.ROWS), max_size=9),
+    st.lists(st.one_of(fleets.PLAIN_SHAPES, fleets.SHAPES), min_size=1, max_size=5),
     st.lists(st.integers(0, 4), min_size=1, max_size=60),
     fleets.WEIGHTS,
 )
@@ -129,8 +136,13 @@ def test_no_batch_goes_over_a_target_and_a_refusal_means_that_no_host_fits(
             assert outcome.only_promised == any(fits(row, row.used, shape) for row in rows)
 
 
-@settings(deadline=None)
-@given(st.lists(fleets.ROWS, max_size=9), fleets.SHAPES, st.integers(1, 20), fleets.WEIGHTS)
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(fleets.ABLE_ROWS, min_size=1, max_size=15),
+    fleets.PLAIN_SHAPES,
+    st.integers(1, 20),
+    fleets.WEIGHTS,
+)
 def test_runners_up_are_the_best_hosts_that_could_still_take_one(
     rows: list[HostRow], shape: Shape, count: int, weights: Weights
 ) -> None:

@@ -147,6 +147,14 @@ def test_a_claim_counts_once_after_its_commit_whichever_change_comes_first(
     assert fleet.revision == 3
 
 
+def test_a_row_of_a_later_page_is_not_undone_by_what_the_feed_says_of_before() -> None:
+    fleet = fleets.fleet_of(fleets.row(revision=5, used=ONE))
+    apply(fleet, [Change(3, host=fleets.row(revision=3)), Change(4, gone_host_id="host-a")])
+    assert shown(fleet) == {"host-a": (5, (1, 10, 100))}
+    apply(fleet, [Change(6, gone_host_id="host-a")])
+    assert shown(fleet) == {}
+
+
 def test_several_promises_on_one_host_in_one_batch_all_count() -> None:
     fleet = fleets.fleet_of(fleets.row())
     slots = np.zeros(3, np.int64)

@@ -1,0 +1,90 @@
+"""How a refusal reaches its caller, where an error in its wire form is not yet enough.
+
+Owns that violations are told all at once, as BadRequest beside ErrorInfo (INVALID_FIELD) within 4
+KiB; and that the rest of a refused upload is let in for a moment: a client that is cut off in the
+middle of sending sees a broken call instead of the reason.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from services.api.edges.validation import InvalidFields
+from services.domain.errors import CloudError, Invalid
+from services.runtime.rpc import status_of, wrap_handler
+
+VIOLATIONS_MAX = 12
+TEXT_MAX = 120
+LET_IN_S = 3.0
+
+
+class Refusals(grpc.aio.ServerInterceptor):
+    """Stands outside of whatever may refuse a call."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the method's behaviour."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        is_upload = handler.request_streaming and not handler.response_streaming
+
+        async def unary(call: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
+            try:
+                return await call(request, context)
+            except (CloudError, InvalidFields) as refused:
+                if is_upload:
+                    await _let_in(request)
+                if isinstance(refused, InvalidFields):
+                    await _abort(context, refused)
+                raise
+
+        async def stream(
+            call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
+        ) -> AsyncIterator[Any]:
+            try:
+                async for message in call(request, context):
+                    yield message
+            except InvalidFields as refused:
+                await _abort(context, refused)
+
+        return wrap_handler(handler, unary, stream)
+
+
+async def _let_in(requests: AsyncIterator[Any]) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LET_IN_S):
+            async for _ in requests:
+                pass
+
+
+async def _abort(context: Any, invalid: InvalidFields) -> NoReturn:
+    told = [(path, why[:TEXT_MAX]) for path, why in invalid.violations[:VIOLATIONS_MAX]]
+    fields = list(dict.fromkeys(path for path, _ in told))
+    status = status_of(
+        Invalid(
+            "INVALID_FIELD",
+            f"{told[0][0]} {told[0][1]}" + (f" (and {len(fields) - 1} more)" if fields[1:] else ""),
+            metadata={"field": told[0][0]},
+        )
+    )
+    bad = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=path, description=why)
+            for path, why in told
+        ]
+    )
+    packed = any_pb2.Any()
+    packed.Pack(bad)
+    status.details.append(packed)
+    await context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort returned")
