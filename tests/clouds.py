@@ -1,4 +1,6 @@
-"""Whole clouds for tests: `stead up` in a home of the test's own, on a free port, ended by the test."""
+"""Whole clouds for tests: `stead up` in a home of the test's own, on a free port, ended by the
+test.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-
-from services.runtime.ids import new_id
 from stead.v1 import (
     flavor_pb2,
     flavor_pb2_grpc,
@@ -29,6 +29,8 @@ from stead.v1 import (
     instance_pb2_grpc,
     operation_pb2_grpc,
 )
+
+from services.runtime.ids import new_id
 from tests.engines import PG_BIN, free_port
 
 STEAD = str(Path(sys.executable).parent / "stead")
@@ -48,7 +50,9 @@ class Cloud:
         } | {"STEAD_HOME": str(home), "STEAD_ENDPOINT": self.endpoint}
 
     def run(self, *argv: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
-        """Runs `stead ARGV` as a person would; fails the test with what it said unless `check` is off."""
+        """Runs `stead ARGV` as a person would; fails the test with what it said unless `check` is
+        off.
+        """
         done = subprocess.run(
             [STEAD, *argv], env=self.environment | extra, capture_output=True, text=True,
             timeout=PATIENCE_S, check=False, stdin=subprocess.DEVNULL,
@@ -81,8 +85,8 @@ class Cloud:
     def sql(self, statement: str) -> str:
         """Rows of the cloud's own database, for checking from outside."""
         done = subprocess.run(
-            [str(PG_BIN / "psql"), "-X", "-qAt", "-h", str(self.home / "run"), "-U", "stead", "-d", "stead",
-             "-c", statement],
+            [str(PG_BIN / "psql"), "-X", "-qAt", "-h", str(self.home / "run"), "-U", "stead",
+             "-d", "stead", "-c", statement],
             check=True, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         return done.stdout.strip()
@@ -100,13 +104,11 @@ class Client:
         self.hosts = host_pb2_grpc.HostServiceStub(channel)
 
     def call(self, method: Callable[..., Answer], request: object, timeout: float = 60.0) -> Answer:
-        """One call; waits for a server that is just coming up, tries again while it is UNAVAILABLE."""
+        """One call; waits for a server that is coming up, tries again while UNAVAILABLE."""
         give_up_at = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return method(
-                    request, metadata=self.metadata, timeout=timeout, wait_for_ready=True
-                )
+                return method(request, metadata=self.metadata, timeout=timeout, wait_for_ready=True)
             except grpc.RpcError as error:
                 retryable = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
                 if error.code() not in retryable or time.monotonic() > give_up_at:
@@ -157,7 +159,7 @@ def kernel_tar(path: Path) -> Path:
 
 @contextlib.contextmanager
 def cloud(*flags: str, **environment: str) -> Iterator[Cloud]:
-    """A cloud that was started with `stead up --detach FLAGS`; it and its guests end with the test."""
+    """A cloud started with `stead up --detach FLAGS`; it and its guests end with the test."""
     home = Path(tempfile.mkdtemp(prefix="stead-"))
     made = Cloud(home / "h", free_port())
     made.environment |= environment

@@ -1,4 +1,5 @@
-"""Real engines for tests: PostgreSQL and NATS of the locked packages, on sockets and free ports of the test's own.
+"""Real engines for tests: PostgreSQL and NATS of the locked packages, on sockets and free ports of
+the test's own.
 
 Each is a context manager that ends what it started, by its process id.
 """
@@ -63,7 +64,8 @@ class Postgres:
     def sql(self, statement: str, name: str = "postgres") -> str:
         """Runs a statement, gives its rows as text, one line each, columns apart by |."""
         done = subprocess.run(
-            [str(PG_BIN / "psql"), "-X", "-qAt", "-h", str(self.folder), "-U", "stead", "-d", name, "-c", statement],
+            [str(PG_BIN / "psql"), "-X", "-qAt", "-h", str(self.folder), "-U", "stead",
+             "-d", name, "-c", statement],
             check=True, capture_output=True, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
         return done.stdout.strip()
@@ -132,7 +134,10 @@ class Nats:
         self.process = subprocess.Popen([binary, "-c", str(self.config)], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), 1),
+            ):
                 return
             time.sleep(0.02)
         raise TimeoutError("nats-server does not listen")

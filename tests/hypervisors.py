@@ -5,6 +5,7 @@ Each ends what it started, guests too, by process id.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -13,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
+PAUSE_S = 0.05
 BUILD_S = 600.0
 MODULE = "services.compute.edges.libvirtd"
 
@@ -54,17 +56,27 @@ class Libvirtd:
             time.sleep(0.05)
         raise TimeoutError(f"libvirtd does not answer: {self.log.read_text()}")
 
-    def kill(self) -> None:
-        """Kills libvirtd, not its guests, as the kernel would."""
+    @property
+    def pid(self) -> int:
+        """Its keeper's process id."""
         assert self.daemon is not None
-        self.daemon.kill()
-        self.daemon.wait(PATIENCE_S)
+        return self.daemon.pid
+
+    def ended(self) -> int:
+        """Waits for its end, and gives the exit code."""
+        assert self.daemon is not None
+        return self.daemon.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """Kills libvirtd with its keeper, not its guests, as the kernel would."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.ended()
 
     def stop(self) -> None:
         """Ends libvirtd, not its guests, as its supervisor does."""
         if self.daemon is not None and self.daemon.poll() is None:
             self.daemon.terminate()
-            self.daemon.wait(PATIENCE_S)
+            self.ended()
 
     def virsh(self, *words: str) -> str:
         """What virsh answers."""
@@ -100,6 +112,16 @@ def _output(*command: str) -> str:
         check=True,
     )
     return done.stdout.strip()
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Returns once `holds` does; raises TimeoutError if that takes unreasonably long."""
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(int(PATIENCE_S / PAUSE_S)):
+            if await holds():
+                return
+            await asyncio.sleep(PAUSE_S)
+    raise TimeoutError("it did not come about")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from services.compute.flows.agent import Agent
 from services.compute.flows.answer_question import answer_question
 from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.live import live
-from services.compute.flows.ports import Driver, HostProfile
+from services.compute.flows.ports import Driver, HostProfile, Ingress
 from services.compute.flows.reconcile import Tools
 from services.runtime import bus, rpc, serve
 
@@ -58,43 +58,42 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         for host_id, driver in (await open_drivers(settings)).items():
             stack.push_async_callback(driver.close)
             tools = Tools(driver, images, GrpcBlobs(channel, host_id), settings.steps_max)
-            agent = Agent(
-                profile(settings, host_id),
-                tools,
-                cloud_id=settings.cloud_id,
-                ingress=GrpcIngress(channel),
-                reconnect_s_max=settings.reconnect_s_max(),
-            )
-            answer = partial(
-                answer_question,
-                driver=driver,
-                reconciler=agent.reconciler,
-                attachments=attachments,
-            )
+            agent = make_agent(settings, host_id, tools=tools, ingress=GrpcIngress(channel))
+            answer = partial(answer_question, agent=agent, attachments=attachments)
             agents.append(agent)
             listeners.append(Listener(host_id, agent.receive_command, answer))
-        connect = partial(
-            bus.connect,
-            settings.nats_url,
-            name=f"compute {settings.host_id}",
-            credential=settings.nats_credential(),
-        )
         await serve.run_until(
             stop,
-            listen(connect, settings.cloud_id, listeners),
+            listen(partial(connect_bus, settings), settings.cloud_id, listeners),
             live(agents, on_ready=partial(health.set_ready, True), on_end=stop.set),
         )
 
 
-def profile(settings: Settings, host_id: str) -> HostProfile:
-    """What an agent says of its host."""
-    return HostProfile(
+async def connect_bus(settings: Settings) -> bus.Bus:
+    """The bus, once it is there."""
+    return await bus.connect(
+        settings.nats_url,
+        name=f"compute {settings.host_id}",
+        credential=settings.nats_credential(),
+    )
+
+
+def make_agent(settings: Settings, host_id: str, *, tools: Tools, ingress: Ingress) -> Agent:
+    """The agent of one host, and what it says of the machine."""
+    profile = HostProfile(
         host_id=host_id,
         machine_id=host_facts.machine_id(settings.state_dir),
         boot_id=host_facts.boot_id(),
         agent_version=host_facts.agent_version(),
         reserved=settings.reserved(),
         overcommit=settings.overcommit(),
+    )
+    return Agent(
+        profile,
+        tools,
+        cloud_id=settings.cloud_id,
+        ingress=ingress,
+        reconnect_s_max=settings.reconnect_s_max(),
     )
 
 

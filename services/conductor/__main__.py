@@ -4,9 +4,11 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
+from stead.internal.v1 import conductor_pb2_grpc
+
 from services.conductor.config import Settings
 from services.conductor.edges.bus import NatsBus
-from services.conductor.edges.servicer import ConductorServicer
+from services.conductor.edges.servicer import ConductorServicer, Flows
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.accept import Acceptor
@@ -19,7 +21,6 @@ from services.conductor.flows.observe import Observer
 from services.conductor.flows.read import Reader
 from services.runtime import bus, ids, rpc
 from services.runtime.serve import Health, admin_server, every, run, run_until
-from stead.internal.v1 import conductor_pb2_grpc
 
 RECONCILE_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 1.0
@@ -65,15 +66,8 @@ async def main(stop: asyncio.Event) -> None:
         observer = Observer(store, committer, advancer, clock)
         leaser = Leaser(store, committer, clock)
         reader = Reader(store)
-        servicer = ConductorServicer(
-            store=store,
-            acceptor=acceptor,
-            reader=reader,
-            observer=observer,
-            greeter=Greeter(store, committer, clock),
-            leaser=leaser,
-            cloud=cloud,
-        )
+        flows = Flows(acceptor, reader, observer, Greeter(store, committer, clock), leaser)
+        servicer = ConductorServicer(flows, store, cloud)
         server = rpc.server()
         conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, server)
         server.add_insecure_port(settings.listen)

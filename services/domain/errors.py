@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 
 class CloudError(Exception):
-    """A refusal that a caller can read: a stable `reason`, a message for people, and the message's variables.
+    """A refusal that a caller can read: a stable `reason`, a message for people, and the message's
+    variables.
 
     `field` names the request field at fault, or is empty.
     """

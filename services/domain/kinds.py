@@ -1,4 +1,6 @@
-"""Kinds of things that placement and drivers compare. Numbers of the enums are those of the public contract."""
+"""Kinds of things that placement and drivers compare. Numbers of the enums are those of the public
+contract.
+"""
 
 from enum import IntEnum
 

@@ -1,4 +1,6 @@
-"""An operation: the work that a mutation starts. Numbers of the enums are those of the public contract."""
+"""An operation: the work that a mutation starts. Numbers of the enums are those of the public
+contract.
+"""
 
 from enum import IntEnum
 

@@ -40,7 +40,8 @@ class Overcommit:
 
 
 def target_of(capacity: Resources, reserved: Resources, ratio: Overcommit) -> Resources:
-    """What claims may add up to: capacity times ratio, rounded down, less reserved; never below zero.
+    """What claims may add up to: capacity times ratio, rounded down, less reserved; never below
+    zero.
 
     Source: MECHANICS A7.
     """

@@ -1,6 +1,7 @@
 """The bus: NATS as a wake-up and fan-out that may lose anything.
 
-Owns the connection and the 256 KiB bound. Publishing while disconnected is dropped: rows say it again.
+Owns the connection and the 256 KiB bound. Publishing while disconnected is dropped: rows say it
+again.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -41,7 +42,7 @@ class Bus:
         async def on_message(message: Msg) -> None:
             try:
                 await receive(message.data)
-            except Exception:
+            except Exception:  # noqa: BLE001  # one bad message must not end the subscription
                 logger().exception("bus message failed", subject=subject)
 
         subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)

@@ -1,7 +1,8 @@
 """The feed follower: every change once, in order, whatever the bus does.
 
-Owns the next revision. Early messages are parked for a moment, then the log is read by range; a heartbeat that is
-ahead does the same. Does not keep history: who needs it reads the log. Source: MECHANICS E2.
+Owns the next revision. Early messages are parked for a moment, then the log is read by range; a
+heartbeat that is ahead does the same. Does not keep history: who needs it reads the log. Source:
+MECHANICS E2.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ class FeedFollower(Generic[Change]):
             self._behind.set()
 
     async def wait_for(self, revision: int) -> None:
-        """Waits until everything up to `revision` was applied, reading the log if the bus is late."""
+        """Waits until all up to `revision` is applied, reading the log if the bus is late."""
         self._head = max(self._head, revision)
         if self._revision < self._head:
             self._behind.set()
@@ -85,13 +86,14 @@ class FeedFollower(Generic[Change]):
             changes, head = await self._read(self._revision, RANGE_MAX)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever keeps the log from being read, it is read again
             logger().warning("change log not readable", error=repr(error))
             await asyncio.sleep(RETRY_S)
             return
         before = self._revision
         if not changes:
-            # What was wanted may not be committed yet, or the log may not show its own head: look again.
+            # What was wanted may not be committed yet, or the log may not show its own head: look
+            # again.
             self._head = max(head, self._revision)
         for change in changes:
             if change.revision > self._revision:

@@ -1,7 +1,7 @@
 """A lane: what arrives while a round is in flight goes together in the next one.
 
-Owns batching, fairness between keys, bounds and who gets which answer. Does not know what a round does.
-With one item waiting there is no added delay. Source: DESIGN rule 6, MECHANICS A4.
+Owns batching, fairness between keys, bounds and who gets which answer. Does not know what a round
+does. With one item waiting there is no added delay. Source: DESIGN rule 6, MECHANICS A4.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ class _Waiting(Generic[Item, Result]):
 class Lane(Generic[Item, Result]):
     """Sends items in rounds of at most `items_max`, one round in flight, taking keys round-robin.
 
-    `send` gets the items of a round and answers one result each, in order; a result that is an exception is
-    raised to that item's caller, an exception of `send` itself to all callers of the round.
+    `send` gets the items of a round and answers one result each, in order; a result that is an
+    exception is raised to that item's caller, an exception of `send` itself to all callers of the
+    round.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Lane(Generic[Item, Result]):
             for waiting in round_:
                 waiting.answer.cancel()
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # every failure of a round is its callers' to know
             results = [error] * len(round_)
         for waiting, result in zip(round_, results, strict=True):
             _settle(waiting.answer, result)

@@ -1,6 +1,7 @@
 """gRPC for any service: servers and channels with sane bounds, and errors in their wire form.
 
-Owns how a CloudError becomes google.rpc.Status with ErrorInfo, and back. Does not own which error is right.
+Owns how a CloudError becomes google.rpc.Status with ErrorInfo, and back. Does not own which error
+is right.
 """
 
 import asyncio
@@ -94,23 +95,25 @@ async def abort(context: Any, error: errors.CloudError) -> NoReturn:
 
 
 def error_of(failed: grpc.aio.AioRpcError) -> errors.CloudError:
-    """The CloudError inside a failed call; UNAVAILABLE (PEER_UNREACHABLE) where the peer never answered."""
+    """The CloudError inside a failed call; UNAVAILABLE (PEER_UNREACHABLE) where the peer never
+    answered.
+    """
     status = rpc_status.from_call(failed)  # type: ignore[arg-type]  # aio errors have what it reads
     number: int = failed.code().value[0]
     if status is not None:
         for detail in status.details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info):
-                return error_from(
-                    number, info.reason, status.message, metadata=dict(info.metadata)
-                )
+            cause = error_details_pb2.ErrorInfo()
+            if detail.Unpack(cause):
+                return error_from(number, cause.reason, status.message, metadata=dict(cause.metadata))
     if failed.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return errors.Unavailable("PEER_UNREACHABLE", "a part of the cloud did not answer in time")
     return errors.Broken("PEER_FAILED", f"{failed.code().name}: {failed.details()}")
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns a CloudError of any handler into its wire form, and anything else into INTERNAL / BUG with a log line."""
+    """Turns a CloudError of any handler into its wire form, and anything else into INTERNAL / BUG
+    with a log line.
+    """
 
     async def intercept_service(
         self,
@@ -124,16 +127,20 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return wrap_handler(handler, _guard_unary, _guard_stream)
 
 
-async def _guard_unary(call: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any) -> Any:
+async def _guard_unary(
+    call: Callable[[Any, Any], Awaitable[Any]], request: Any, context: Any
+) -> Any:
     try:
         return await call(request, context)
     except errors.CloudError as error:
         await abort(context, error)
     except (asyncio.CancelledError, grpc.aio.AbortError):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001  # a bug is told as a bug, never as silence
         logger().exception("call failed")
-        await abort(context, errors.Broken("BUG", "stead failed in a way it should not; see its log"))
+        await abort(
+            context, errors.Broken("BUG", "stead failed in a way it should not; see its log")
+        )
 
 
 async def _guard_stream(
@@ -146,13 +153,17 @@ async def _guard_stream(
         await abort(context, error)
     except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001  # as above
         logger().exception("stream failed")
-        await abort(context, errors.Broken("BUG", "stead failed in a way it should not; see its log"))
+        await abort(
+            context, errors.Broken("BUG", "stead failed in a way it should not; see its log")
+        )
 
 
 def wrap_handler(handler: Any, unary: Callable[..., Any], stream: Callable[..., Any]) -> Any:
-    """The handler with `unary(call, request, context)` or `stream(…)` around its behaviour, by what it answers."""
+    """The handler with `unary(call, request, context)` or `stream(…)` around its behaviour, by what
+    it answers.
+    """
     if handler.response_streaming:
         streaming = handler.stream_stream or handler.unary_stream
 
@@ -182,14 +193,18 @@ def wrap_handler(handler: Any, unary: Callable[..., Any], stream: Callable[..., 
 def server(
     *interceptors: grpc.aio.ServerInterceptor, options: Sequence[tuple[str, int]] = ()
 ) -> grpc.aio.Server:
-    """A server with bounds set and errors in their wire form; `interceptors` run inside the error one."""
+    """A server with bounds set and errors in their wire form; `interceptors` run inside the error
+    one.
+    """
     return grpc.aio.server(
         interceptors=(ErrorInterceptor(), *interceptors), options=(*_OPTIONS, *options)
     )
 
 
 def channel(target: str) -> grpc.aio.Channel:
-    """A channel for the life of the process to a peer of our own, found again quickly after it restarts."""
+    """A channel for the life of the process to a peer of our own, found again quickly after it
+    restarts.
+    """
     return grpc.aio.insecure_channel(
         target,
         options=(

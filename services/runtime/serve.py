@@ -1,7 +1,8 @@
 """How a service lives: its loop, its signals, its health, its end.
 
-Owns start and stop. SIGTERM and SIGINT set the stop event; the service has `GRACE_S` to leave its stack, then the
-process ends anyway. Liveness is that the admin port answers, readiness what `Health` says.
+Owns start and stop. SIGTERM and SIGINT set the stop event; the service has `GRACE_S` to leave its
+stack, then the process ends anyway. Liveness is that the admin port answers, readiness what
+`Health` says.
 """
 
 import asyncio
@@ -22,7 +23,9 @@ GRACE_S = 8.0
 
 
 class Health:
-    """Readiness per gRPC service name, shown on any server that it is added to; `""` stands for the whole."""
+    """Readiness per gRPC service name, shown on any server that it is added to; `""` stands for the
+    whole.
+    """
 
     def __init__(self, *names: str) -> None:
         self._names = ("", *names)
@@ -41,7 +44,9 @@ class Health:
 
 @contextlib.asynccontextmanager
 async def admin_server(listen: str, health: Health) -> Any:
-    """Serves health on the admin port from the first moment: alive, and ready when `health` says so."""
+    """Serves health on the admin port from the first moment: alive, and ready when `health` says
+    so.
+    """
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     health.add_to(server)
     await health.set_ready(False)
@@ -58,12 +63,10 @@ async def admin_server(listen: str, health: Health) -> Any:
 def run(service: str, main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Runs `main(stop)` to its end under uvloop; the process's exit code is 1 if it raised."""
     configure(service)
-    uvloop.run(_until_stopped(service, main))
+    uvloop.run(_until_stopped(main))
 
 
-async def _until_stopped(
-    service: str, main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-) -> None:
+async def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,7 +86,7 @@ def _on_signal(stop: asyncio.Event) -> None:
 
 
 async def run_until(stop: asyncio.Event, *forever: Coroutine[Any, Any, None]) -> None:
-    """Runs the coroutines until `stop` is set; if one of them raises before, that is raised here."""
+    """Runs the coroutines until `stop` is set; what one of them raises is raised here."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(coroutine) for coroutine in forever]
         await stop.wait()
@@ -92,10 +95,12 @@ async def run_until(stop: asyncio.Event, *forever: Coroutine[Any, Any, None]) ->
 
 
 async def every(period_s: float, do: Callable[[], Awaitable[None]]) -> None:
-    """Calls `do` again and again, `period_s` after each end; an error is logged and does not end it."""
+    """Calls `do` again and again, `period_s` after each end; an error is logged and does not end
+    it.
+    """
     while True:
         try:
             await do()
-        except Exception:
+        except Exception:  # noqa: BLE001  # the next round may do better
             logger().exception("periodic work failed", work=getattr(do, "__qualname__", repr(do)))
         await asyncio.sleep(period_s)

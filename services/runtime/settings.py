@@ -1,4 +1,5 @@
-"""Settings that every service reads from its environment: STEAD_<SERVICE>_<SETTING>, a few shared names, and files.
+"""Settings that every service reads from its environment: STEAD_<SERVICE>_<SETTING>, a few shared
+names, and files.
 
 Secrets come from files, never from argv.
 """

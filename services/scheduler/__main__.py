@@ -6,7 +6,6 @@ it is ready.
 
 import asyncio
 import contextlib
-import functools
 
 from services.runtime import bus, rpc, serve
 from services.runtime.clock import RealClock
@@ -47,12 +46,13 @@ async def schedule(settings: Settings, health: serve.Health) -> None:
             await health.set_ready(True)
 
 
-async def main(settings: Settings, stop: asyncio.Event) -> None:
+async def main(stop: asyncio.Event) -> None:
     """Serves health from the first moment, and places until `stop` is set."""
+    settings = Settings()  # type: ignore[call-arg]  # the environment gives them
     health = serve.Health("stead.scheduler")
     async with serve.admin_server(settings.admin_listen, health):
         await serve.run_until(stop, schedule(settings, health))
 
 
 if __name__ == "__main__":
-    serve.run("scheduler", functools.partial(main, Settings.model_validate({})))
+    serve.run("scheduler", main)

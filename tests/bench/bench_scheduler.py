@@ -1,8 +1,8 @@
 """How many decisions a second of CPU gives, by batch size and by number of hosts.
 
-Method: one process, no bus; CPU time, so that a busy machine changes little; all cases take turns in
-every round, and what is compared is their ratio within this run, not figures of different machines.
-Writes build/bench-scheduler.json.
+Method: one process, no bus; CPU time, so that a busy machine changes little; all cases take turns
+in every round, and what is compared is their ratio within this run, not figures of different
+machines. Writes build/bench-scheduler.json.
 """
 
 import json
@@ -71,8 +71,8 @@ def measure() -> dict[str, dict[str, float]]:
     batches = {size: batch_of(size) for size in BATCHES}
     took: dict[tuple[int, int], list[float]] = {(h, b): [] for h in HOSTS for b in BATCHES}
     for _ in range(ROUNDS):
-        for hosts, size in took:
-            took[hosts, size].append(seconds_for(fleets[hosts], batches[size]))
+        for (hosts, size), times_s in took.items():
+            times_s.append(seconds_for(fleets[hosts], batches[size]))
     return {
         str(hosts): {str(b): b / statistics.median(took[hosts, b]) for b in BATCHES}
         for hosts in HOSTS

@@ -1,4 +1,4 @@
-"""What every driver does alike, through the port `Driver` alone. A new driver joins in conftest.py."""
+"""What every driver does alike, through the port `Driver`. A new driver joins in conftest.py."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from services.compute.flows.ports import ConsoleLog, Driver, GuestChanged, StepF
 from services.compute.logic.guest import Guest, Identity
 from services.domain.instance import Power
 from tests.contract.conftest import CLOUD_ID, SPEC, Bench
+from tests.hypervisors import until
 
 HANGING_S = 90
 
@@ -29,10 +30,11 @@ async def the_guest(driver: Driver) -> Guest:
 
 
 async def console_with(driver: Driver, identity: Identity, words: bytes) -> ConsoleLog:
-    async with asyncio.timeout(HANGING_S):
-        while words not in (log := await driver.read_console_log(identity, 1 << 20)).content:
-            await asyncio.sleep(0.1)
-    return log
+    async def is_there() -> bool:
+        return words in (await driver.read_console_log(identity, 1 << 20)).content
+
+    await until(is_there)
+    return await driver.read_console_log(identity, 1 << 20)
 
 
 async def test_a_fresh_host_has_no_guests(driver: Driver) -> None:

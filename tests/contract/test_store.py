@@ -1,4 +1,6 @@
-"""What every store of the conductor keeps: the one commit path, its ledger and its order. Run over PostgreSQL."""
+"""What every store of the conductor keeps: the one commit path, its ledger and its order. Run over
+PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -69,8 +71,8 @@ def host(
 ) -> HostRow:
     """A greeting host."""
     return HostRow(
-        host_id, seen, "machine", "boot", HostState.UP, True, seen + 1, target, NOTHING, Overcommit(),
-        target, b"", "1", 1.0,
+        host_id, seen, "machine", "boot", HostState.UP, True, seen + 1, target, NOTHING,
+        Overcommit(), target, b"", "1", 1.0,
     )  # fmt: skip
 
 
@@ -78,9 +80,12 @@ def create(row: InstanceRow, request_id: str = "", fingerprint: bytes = b"f") ->
     """Commit 1 of a create."""
     request_id = request_id or new_id()
     operation = lifecycle.new_operation(
-        id=new_id(), row=row, action=OperationAction.CREATE_INSTANCE, actor="me",
-        request_id=request_id, now_s=1.0,
-    )  # fmt: skip
+        new_id(),
+        row,
+        action=OperationAction.CREATE_INSTANCE,
+        author=lifecycle.Author("me", request_id),
+        now_s=1.0,
+    )
     key = RequestKey(row.project_id, "me", "create", request_id, fingerprint, row.id, operation.id)
     return Item(request=key, instance=row, operations=(operation,), look_again_s=0.0)
 
@@ -191,7 +196,9 @@ async def test_an_unknown_host_has_no_room(store: PostgresStore) -> None:
 
 
 async def test_a_shrunk_host_keeps_what_it_has_and_takes_no_more(store: PostgresStore) -> None:
-    """Shrinking never fails, a claim never raises used above target, a release never fails. MECHANICS A7."""
+    """Shrinking never fails, a claim never raises used above target, a release never fails.
+    MECHANICS A7.
+    """
     await store.items_commit([Item(host=host())])
     rows = [instance(f"n{n}") for n in range(3)]
     await store.items_commit([create(row) for row in rows])
@@ -241,7 +248,9 @@ async def test_a_batch_of_claims_is_taken_one_by_one(server: Postgres, sizes: li
 
 
 async def test_observations_apply_once_and_never_backwards(store: PostgresStore) -> None:
-    """Only above the claim's stored (incarnation, sequence), only from the live incarnation. MECHANICS D4."""
+    """Only above the claim's stored (incarnation, sequence), only from the live incarnation.
+    MECHANICS D4.
+    """
     await store.items_commit([Item(host=host())])
     row = instance()
     await store.items_commit([create(row)])
@@ -287,7 +296,9 @@ async def test_a_view_has_all_claims_of_one_snapshot(store: PostgresStore) -> No
 
 
 async def test_due_operations_are_taken_once_and_looked_at_again(store: PostgresStore) -> None:
-    """Two reconcilers at once never take the same look, and each taken one has a next look. MECHANICS B3."""
+    """Two reconcilers at once never take the same look, and each taken one has a next look.
+    MECHANICS B3.
+    """
     rows = [instance(f"n{n}") for n in range(20)]
     await store.items_commit([create(row) for row in rows])
     first, second = await asyncio.gather(store.operations_take(20), store.operations_take(20))
@@ -349,7 +360,9 @@ async def test_the_database_away_is_said_and_its_return_noticed(tmp_path: Path) 
 async def test_a_commit_whose_answer_was_lost_is_answered_as_the_first(
     store: PostgresStore,
 ) -> None:
-    """The same items are committed again, and the second execution gives the first's answer. MECHANICS A5."""
+    """The same items are committed again, and the second execution gives the first's answer.
+    MECHANICS A5.
+    """
     item = create(instance("a"))
     await store.items_commit([item])
     again = (await store.items_commit([item]))[0]

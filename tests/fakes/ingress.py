@@ -1,6 +1,6 @@
-"""The control plane as a compute sees it: one real gRPC server that greets, wants, hears and gives bytes.
+"""The control plane as a compute sees it: a real gRPC server that greets, hears and gives bytes.
 
-Keeps what was heard by the rules of the conductor (incarnations, sequences, live claims), in memory.
+Keeps what was heard by the conductor's rules (incarnations, sequences, live claims), in memory.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from stead.internal.v1 import compute_pb2, compute_pb2_grpc
 
 from services.domain.errors import Invalid, NotFound, Unavailable
 from services.runtime import rpc
-from stead.internal.v1 import compute_pb2, compute_pb2_grpc
 
 Key = tuple[str, int]
 Request = compute_pb2.StreamInstanceStatesRequest
@@ -99,7 +99,7 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
         async with asyncio.timeout(timeout_s), self.changed:
             await self.changed.wait_for(holds)
 
-    async def StreamInstanceStates(  # noqa: N802  # the contract's name
+    async def StreamInstanceStates(  # the contract's name
         self, request_iterator: AsyncIterator[Request], context: Any
     ) -> AsyncIterator[Response]:
         first = await anext(request_iterator, None)
@@ -119,7 +119,7 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
         finally:
             hearing.cancel()
 
-    async def FetchBlob(  # noqa: N802  # the contract's name
+    async def FetchBlob(  # the contract's name
         self, request: compute_pb2.FetchBlobRequest, context: Any
     ) -> AsyncIterator[compute_pb2.FetchBlobResponse]:
         self.fetches[request.digest] += 1
@@ -138,7 +138,7 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
             sent += len(chunk)
             yield compute_pb2.FetchBlobResponse(chunk=chunk)
 
-    async def Attach(  # noqa: N802  # the contract's name
+    async def Attach(  # the contract's name
         self, request_iterator: AsyncIterator[compute_pb2.AttachRequest], context: Any
     ) -> AsyncIterator[compute_pb2.AttachResponse]:
         parts = [part async for part in request_iterator]

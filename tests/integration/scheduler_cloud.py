@@ -52,9 +52,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServiceServicer):
                 self.hosts[resource.id] = resource
         return resource
 
-    async def Read(
-        self, request: Any, context: Any
-    ) -> conductor_pb2.ReadResponse:
+    async def Read(self, request: Any, context: Any) -> conductor_pb2.ReadResponse:
         (query,) = request.queries
         assert query.caller.cloud_admin
         assert query.kind == resource_pb2.RESOURCE_KIND_HOST
@@ -68,9 +66,7 @@ class FakeConductor(conductor_pb2_grpc.ConductorServiceServicer):
             ]
         )
 
-    async def ReadChanges(
-        self, request: Any, context: Any
-    ) -> conductor_pb2.ReadChangesResponse:
+    async def ReadChanges(self, request: Any, context: Any) -> conductor_pb2.ReadChangesResponse:
         after = max(request.after_revision - self.base, 0)
         return conductor_pb2.ReadChangesResponse(
             batch=resource_pb2.FeedBatch(

@@ -1,8 +1,8 @@
 """Goal: whatever dies, supervision alone brings it back and nothing is lost, doubled or leaked.
 
-Method: fifty fake hosts in one process, two hundred instances being built, one service after another killed with
-kill -9 at a random moment (the seed is printed). In the end every instance is ACTIVE, exactly as many guests exist,
-and the ledger equals their sum.
+Method: fifty fake hosts in one process, two hundred instances being built, one service after
+another killed with kill -9 at a random moment (the seed is printed). In the end every instance is
+ACTIVE, exactly as many guests exist, and the ledger equals their sum.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def guests_of(home: Path) -> list[dict[str, object]]:
 def ledger(of: Cloud) -> tuple[str, str]:
     """What the hosts' rows say is used, and what their claims add up to."""
     used = of.sql(
-        "SELECT sum(used_vcpus), sum(used_memory_mib), sum(used_disk_gib), sum(claim_count) FROM host"
+        "SELECT sum(used_vcpus), sum(used_memory_mib), sum(used_disk_gib), sum(claim_count)"
+        " FROM host"
     )
     claims = of.sql("SELECT sum(vcpus), sum(memory_mib), sum(disk_gib), count(*) FROM claim")
     return used, claims
@@ -56,7 +57,7 @@ def listed(as_: Client) -> list[instance_pb2.Instance]:
 
 
 def kill(of: Cloud, service: str) -> None:
-    """kill -9 of a service's process, as `stead status` names it, and waits until another one runs."""
+    """kill -9 of a service's process, by `stead status`; waits until another one runs."""
     row = of.services()[service][0]
     os.kill(int(row["pid"]), signal.SIGKILL)
     eventually(

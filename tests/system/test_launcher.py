@@ -274,7 +274,7 @@ def test_a_database_and_a_bus_of_ones_own_are_used_and_not_started(
         names = {service["name"] for service in fresh.ask("status")["services"]}
         assert names == SERVICES - {"postgres", "nats"}
         fresh.ok("flavor", "create", "kept-there")
-        assert "kept-there" in postgres.sql("SELECT * FROM flavor")
+        assert "kept-there" in postgres.sql("SELECT * FROM catalog")
         fresh.ok("down")
 
 

@@ -1,7 +1,7 @@
 """Goal: real guests are made once, outlive the services that made them, and leave nothing behind.
 
-Method: a cloud with its own libvirtd and QEMU under TCG; processes, domains, files, mounts and claims are counted
-from outside, before and after.
+Method: a cloud with its own libvirtd and QEMU under TCG; processes, domains, files, mounts and
+claims are counted from outside, before and after.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from stead.v1 import instance_pb2
 
 from services.runtime.ids import new_id
-from stead.v1 import instance_pb2
 from tests.clouds import Client, Cloud, client, cloud, eventually
 from tests.hypervisors import guest_image
 
@@ -71,8 +71,10 @@ def traces(of: Cloud) -> dict[str, object]:
         "domains": domains,
         "processes": qemus(of),
         "files": files,
-        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if str(of.home) in line],
-        "links": sorted(os.listdir("/sys/class/net")),
+        "mounts": [
+            line for line in Path("/proc/mounts").read_text().splitlines() if str(of.home) in line
+        ],
+        "links": sorted(link.name for link in Path("/sys/class/net").iterdir()),
         "claims": of.sql("SELECT count(*) FROM claim"),
         "used": of.sql("SELECT used_vcpus, used_memory_mib, used_disk_gib, claim_count FROM host"),
     }
@@ -98,7 +100,9 @@ def test_a_guest_boots_says_who_it_is_and_leaves_nothing() -> None:
 
 @pytest.mark.timeout(600)
 def test_three_guests_outlive_compute_and_conductor_while_they_boot() -> None:
-    """kill -9 of both while QEMU boots: the same QEMU processes before and after, each instance ACTIVE once."""
+    """kill -9 of both while QEMU boots: the same QEMU processes before and after, each instance
+    ACTIVE once.
+    """
     with cloud() as of, client(of) as as_:
         flavor_id, image_id = as_.flavor(), as_.image(guest_image())
         ids = [create(as_, f"g{number}", flavor_id, image_id) for number in range(3)]
@@ -110,14 +114,18 @@ def test_three_guests_outlive_compute_and_conductor_while_they_boot() -> None:
         eventually(lambda: all(get(as_, i).state == ACTIVE for i in ids), "all are ACTIVE")
         for instance_id in ids:
             line = f"id={instance_id}"
-            eventually(lambda i=instance_id, w=line: w in console(as_, i), "the guest says who it is")  # type: ignore[misc]  # a lambda with defaults
+            eventually(
+                lambda i=instance_id, w=line: w in console(as_, i), "the guest says who it is"
+            )  # type: ignore[misc]  # a lambda with defaults
         eventually(of.healthy, "the cloud is whole again")
         assert qemus(of) == before
 
 
 @pytest.mark.timeout(600)
 def test_an_owner_who_powers_off_inside_the_guest_finds_it_stopped() -> None:
-    """What a guest does by itself is an observation; it ends as STOPPED and is not started again. MECHANICS B1."""
+    """What a guest does by itself is an observation; it ends as STOPPED and is not started again.
+    MECHANICS B1.
+    """
     with cloud() as of, client(of) as as_:
         flavor_id, image_id = as_.flavor(), as_.image(guest_image())
         request = instance_pb2.CreateInstanceRequest(
@@ -126,7 +134,8 @@ def test_an_owner_who_powers_off_inside_the_guest_finds_it_stopped() -> None:
         )  # fmt: skip
         instance_id = as_.call(as_.instances.CreateInstance, request).instance.id
         eventually(
-            lambda: get(as_, instance_id).state == instance_pb2.INSTANCE_STATE_STOPPED, "it is STOPPED"
+            lambda: get(as_, instance_id).state == instance_pb2.INSTANCE_STATE_STOPPED,
+            "it is STOPPED",
         )
         time.sleep(3)
         stopped = get(as_, instance_id)

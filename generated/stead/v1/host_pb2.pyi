@@ -281,7 +281,7 @@ Global___OvercommitRatio: _TypeAlias = OvercommitRatio  # noqa: Y015
 
 @_typing.final
 class GetHostRequest(_message.Message):
-    """Names one host."""
+    """Which machine to show."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,7 +303,7 @@ Global___GetHostRequest: _TypeAlias = GetHostRequest  # noqa: Y015
 
 @_typing.final
 class GetHostResponse(_message.Message):
-    """One host."""
+    """The machine asked about."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -327,7 +327,7 @@ Global___GetHostResponse: _TypeAlias = GetHostResponse  # noqa: Y015
 
 @_typing.final
 class ListHostsRequest(_message.Message):
-    """Which hosts to list."""
+    """How many machines to show at once, and where to go on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -123,7 +123,7 @@ Global___ImageState: _TypeAlias = ImageState  # noqa: Y015
 
 @_typing.final
 class Image(_message.Message):
-    """One image."""
+    """A file that was taken in and verified, and from which instances are started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -301,7 +301,7 @@ Global___ImportImageResponse: _TypeAlias = ImportImageResponse  # noqa: Y015
 
 @_typing.final
 class GetImageRequest(_message.Message):
-    """Names one image."""
+    """Which file to show."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,7 +323,7 @@ Global___GetImageRequest: _TypeAlias = GetImageRequest  # noqa: Y015
 
 @_typing.final
 class GetImageResponse(_message.Message):
-    """One image."""
+    """The file asked about."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -347,7 +347,7 @@ Global___GetImageResponse: _TypeAlias = GetImageResponse  # noqa: Y015
 
 @_typing.final
 class ListImagesRequest(_message.Message):
-    """Which images to list."""
+    """Which files to show, and how many at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

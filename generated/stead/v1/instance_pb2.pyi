@@ -134,7 +134,7 @@ class _InstanceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instan
     INSTANCE_ACTION_UNSPECIFIED: _InstanceAction.ValueType  # 0
     """Never sent by stead."""
     INSTANCE_ACTION_DELETE: _InstanceAction.ValueType  # 1
-    """The RPC DeleteInstance."""
+    """To remove it with its guest and disk, by the RPC DeleteInstance."""
 
 class InstanceAction(_InstanceAction, metaclass=_InstanceActionEnumTypeWrapper):
     """What can be asked of an instance, one value per mutating RPC."""
@@ -142,7 +142,7 @@ class InstanceAction(_InstanceAction, metaclass=_InstanceActionEnumTypeWrapper):
 INSTANCE_ACTION_UNSPECIFIED: InstanceAction.ValueType  # 0
 """Never sent by stead."""
 INSTANCE_ACTION_DELETE: InstanceAction.ValueType  # 1
-"""The RPC DeleteInstance."""
+"""To remove it with its guest and disk, by the RPC DeleteInstance."""
 Global___InstanceAction: _TypeAlias = InstanceAction  # noqa: Y015
 
 @_typing.final
@@ -239,7 +239,7 @@ class Instance(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted, by the database's clock. Set by stead."""
+        """When it was accepted, by the conductor's clock. Set by stead."""
 
     @_builtins.property
     def allowed_actions(self) -> _containers.RepeatedScalarFieldContainer[Global___InstanceAction.ValueType]:
@@ -381,7 +381,7 @@ Global___CreateInstanceResponse: _TypeAlias = CreateInstanceResponse  # noqa: Y0
 
 @_typing.final
 class GetInstanceRequest(_message.Message):
-    """Names one instance."""
+    """Which machine to show."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,7 +403,7 @@ Global___GetInstanceRequest: _TypeAlias = GetInstanceRequest  # noqa: Y015
 
 @_typing.final
 class GetInstanceResponse(_message.Message):
-    """One instance."""
+    """The machine asked about."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -427,7 +427,7 @@ Global___GetInstanceResponse: _TypeAlias = GetInstanceResponse  # noqa: Y015
 
 @_typing.final
 class ListInstancesRequest(_message.Message):
-    """Which instances to list."""
+    """Which machines to show, and how many at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -489,7 +489,7 @@ Global___ListInstancesResponse: _TypeAlias = ListInstancesResponse  # noqa: Y015
 
 @_typing.final
 class DeleteInstanceRequest(_message.Message):
-    """Names the instance to delete."""
+    """Which machine shall go."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -545,7 +545,7 @@ Global___DeleteInstanceResponse: _TypeAlias = DeleteInstanceResponse  # noqa: Y0
 
 @_typing.final
 class WatchInstancesRequest(_message.Message):
-    """Which instances to watch."""
+    """Whose machines to follow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

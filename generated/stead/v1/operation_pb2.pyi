@@ -227,7 +227,7 @@ class PhaseEntry(_message.Message):
     """Which phase began."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """The moment, by the database's clock."""
+        """The moment, by the conductor's clock."""
 
     def __init__(
         self,
@@ -301,7 +301,7 @@ Global___OperationError: _TypeAlias = OperationError  # noqa: Y015
 
 @_typing.final
 class GetOperationRequest(_message.Message):
-    """Names one operation."""
+    """Which piece of work to show."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -323,7 +323,7 @@ Global___GetOperationRequest: _TypeAlias = GetOperationRequest  # noqa: Y015
 
 @_typing.final
 class GetOperationResponse(_message.Message):
-    """One operation."""
+    """The work asked about."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -347,7 +347,7 @@ Global___GetOperationResponse: _TypeAlias = GetOperationResponse  # noqa: Y015
 
 @_typing.final
 class ListOperationsRequest(_message.Message):
-    """Which operations to list."""
+    """Which pieces of work to show, and how many at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -409,7 +409,7 @@ Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y0
 
 @_typing.final
 class WaitOperationRequest(_message.Message):
-    """Names the operation to wait for."""
+    """Whose end to wait for, and how long."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

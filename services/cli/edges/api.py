@@ -116,11 +116,11 @@ def refusal_of_call(error: Any, target: str) -> Refusal:
     status = rpc_status.from_call(error)
     refusal = Refusal(code, "", error.details() or code)
     for detail in status.details if status is not None else ():
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        if detail.Is(info.DESCRIPTOR):
-            detail.Unpack(info)
-            refusal.reason = info.reason
-            refusal.metadata = dict(info.metadata)
+        cause, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Is(cause.DESCRIPTOR):
+            detail.Unpack(cause)
+            refusal.reason = cause.reason
+            refusal.metadata = dict(cause.metadata)
         elif detail.Is(bad.DESCRIPTOR):
             detail.Unpack(bad)
             refusal.field_violations = [

@@ -69,6 +69,7 @@ def detach(work: Callable[[Starter], None], *, log: Path, tell: Tell) -> str:
             return _listen(pipe, log, tell)
     except KeyboardInterrupt:
         os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
         raise
 
 

@@ -54,9 +54,15 @@ async def bring_up(
         machine.store.state_write(state)
         on_up(options)
 
+    async def note_stop() -> None:
+        await stop.wait()
+        state.phase = Phase.STOPPING
+
+    noting = asyncio.create_task(note_stop())
     try:
         await supervisor.run(stop, on_up=up, changed=lambda: machine.store.state_write(state))
     finally:
+        noting.cancel()
         state.phase = Phase.DOWN
         machine.store.state_write(state)
 
@@ -95,15 +101,22 @@ def check_port(processes: Processes, options: Options) -> None:
         )
 
 
-async def join_running(store: Store, given: dict[str, Any]) -> CloudState:
-    """The state of the cloud that another supervisor runs here, once it is up. Raises Conflict,
-    Unavailable.
+async def join_running(
+    store: Store, processes: Processes, given: dict[str, Any]
+) -> CloudState | None:
+    """The state of the cloud that another supervisor runs here, once it is up; None if that ended.
+
+    Raises Conflict (HOME_IN_USE) if it was asked for something else than `given`, Unavailable.
     """
     loop = asyncio.get_running_loop()
     until_s = loop.time() + OTHER_STARTS_S
     while loop.time() < until_s:
         state = store.state_read()
-        if state is not None and state.phase in (Phase.STARTING, Phase.UP):
+        if not store.is_locked():
+            return None
+        # What a killed one wrote down says nothing of the one that holds the lock now.
+        current = state is not None and processes.started(state.pid) == state.started
+        if state is not None and current and state.phase in (Phase.STARTING, Phase.UP):
             other = differences(state.options, given)
             if other:
                 raise Conflict(
@@ -114,9 +127,7 @@ async def join_running(store: Store, given: dict[str, Any]) -> CloudState:
                 )
             if state.phase is Phase.UP:
                 return state
-        if not store.is_locked():
-            break
         await asyncio.sleep(0.1)
     raise Unavailable(
-        "START_FAILED", "another `stead up` of this home did not come up; see its logs"
+        "START_TIMED_OUT", "another `stead up` of this home neither comes up nor ends; see its logs"
     )

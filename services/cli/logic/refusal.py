@@ -132,7 +132,9 @@ def as_text(refusal: Refusal) -> str:
             lines.append(f"  {violation['field']}: {violation['description']}")
         else:
             lines.append(f"  where: {violation['field']}")
-    rejected = {k: v for k, v in refusal.metadata.items() if k.startswith("rejected_by_") and v != "0"}
+    rejected = {
+        k: v for k, v in refusal.metadata.items() if k.startswith("rejected_by_") and v != "0"
+    }
     lines += [
         f"  {v} hosts refused by: {k.removeprefix('rejected_by_')}" for k, v in rejected.items()
     ]

@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
+from stead.internal.v1 import compute_pb2, compute_pb2_grpc
 
 from services.compute.edges import messages
 from services.compute.flows.ports import ConsoleLog, Question, Saying, StateStream, Telling
 from services.compute.logic.observation import Failure
 from services.domain.errors import Broken, Unavailable
 from services.runtime import rpc
-from stead.internal.v1 import compute_pb2, compute_pb2_grpc
 
 CHUNK_BYTES = 64 * 1024
 BLOB_S_MAX = 4 * 3600.0

@@ -1,9 +1,9 @@
 """The libvirtd of one home: `python -m services.compute.edges.libvirtd --home DIR`.
 
-It stays in the foreground and lives as long as libvirtd, which ends with it on SIGTERM or when it
-is killed. All its state lies under DIR/libvirt; it neither needs nor meets a libvirtd of the system or of another
-home. Guests outlive it, and the next one of the same home finds them again. `--print-uri` says
-where it can be reached, and starts nothing.
+It stays in the foreground and lives as long as libvirtd, which ends with it, on SIGTERM or when it
+is killed. All state lies under DIR/libvirt; it neither needs nor meets a libvirtd of the system or
+of another home. Guests outlive it, and the next one of the same home finds them again.
+`--print-uri` says where it can be reached, and starts nothing.
 
     root         own namespaces for mounts and the host name, in which DIR/libvirt stands where
                  libvirtd looks; guests run as root, outside of all cgroups

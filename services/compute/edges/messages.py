@@ -5,6 +5,9 @@ Bounds are the sender's; no I/O.
 
 from collections.abc import Sequence
 
+from stead.internal.v1 import compute_pb2
+from stead.v1 import host_pb2, image_pb2, instance_pb2
+
 from services.compute.flows.ports import (
     Acknowledged,
     Beat,
@@ -26,8 +29,6 @@ from services.domain.errors import Broken
 from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Overcommit, Resources
-from stead.internal.v1 import compute_pb2
-from stead.v1 import host_pb2, image_pb2, instance_pb2
 
 
 def saying_to_wire(saying: Saying) -> compute_pb2.StreamInstanceStatesRequest:

@@ -1,8 +1,8 @@
 """A process that stands above libvirtd and takes in the guests that it leaves.
 
-libvirtd waits for each QEMU that it ends until the process is gone. A QEMU's parent is the system's
-init, and one that is slow to clear away the dead, or a container's that never does, would make every
-such wait slow, or fail. Here they are cleared away at once.
+libvirtd waits for each QEMU that it ends until the process is gone. A QEMU's parent is the
+system's init, and one that is slow to clear away the dead, or a container's that never does, would
+make every such wait slow, or fail. Here they are cleared away at once.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_above(command: list[str], environment: dict[str, str]) -> int:
-    """Runs a program to its end and gives its exit code; clears away the orphans under this process.
+    """Runs a program to its end, gives its exit code, and clears away orphans meanwhile.
 
     SIGTERM, SIGINT and SIGHUP are passed on. When this process is killed, so is the program.
     """
@@ -37,7 +37,7 @@ def run_above(command: list[str], environment: dict[str, str]) -> int:
 
 
 def _ended_children() -> list[tuple[int, int]]:
-    ended = []
+    ended: list[tuple[int, int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

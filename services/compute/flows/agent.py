@@ -25,7 +25,7 @@ from services.compute.flows.ports import (
 from services.compute.flows.reconcile import Reconciler, Tools
 from services.compute.logic.outbox import Outcome
 from services.compute.logic.wanted import View
-from services.domain.errors import Broken, CloudError
+from services.domain.errors import Broken, CloudError, Unavailable
 from services.runtime.log import logger
 
 RECONNECT_S = 0.1
@@ -53,7 +53,7 @@ class Agent:
         self.host_id = profile.host_id
         self.viewed = asyncio.Event()
         self._profile = profile
-        self._driver = tools.driver
+        self.driver = tools.driver
         self._cloud_id = cloud_id
         self._ingress = ingress
         self._reconnect_s_max = reconnect_s_max
@@ -101,12 +101,17 @@ class Agent:
         )
 
     async def _hello(self) -> Hello:
-        return Hello(
-            profile=self._profile,
-            capacity=await self._driver.capacity(),
-            capabilities=await self._driver.capabilities(),
-            guests=tuple(await self._driver.list_guests()),
-        )
+        try:
+            return Hello(
+                profile=self._profile,
+                capacity=await self.driver.capacity(),
+                capabilities=await self.driver.capabilities(),
+                guests=tuple(await self.driver.list_guests()),
+            )
+        except Exception as error:
+            raise Unavailable(
+                "HYPERVISOR_AWAY", f"the hypervisor did not answer: {error}"
+            ) from error
 
     def _take_view(self, view: View) -> None:
         if (view.cloud_id, view.host_id) != (self._cloud_id, self.host_id):

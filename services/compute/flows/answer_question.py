@@ -5,8 +5,8 @@ Does not decide who may ask: api did.
 
 import asyncio
 
+from services.compute.flows.agent import Agent
 from services.compute.flows.ports import Attachments, ConsoleLog, Driver, Question, StepFailed
-from services.compute.flows.reconcile import Reconciler
 from services.compute.logic.guest import Guest
 from services.compute.logic.observation import Failure
 from services.domain.errors import CloudError
@@ -16,14 +16,12 @@ ANSWER_S_MAX = 10.0
 CONSOLE_BYTES_MAX = 1024 * 1024
 
 
-async def answer_question(
-    question: Question, *, driver: Driver, reconciler: Reconciler, attachments: Attachments
-) -> None:
+async def answer_question(question: Question, *, agent: Agent, attachments: Attachments) -> None:
     """Sends the guest's console log, or why it cannot; a lost answer is only logged."""
     try:
         async with asyncio.timeout(ANSWER_S_MAX):
-            guest = await reconciler.look(question.claim)
-            content = await _read(question, guest, driver)
+            guest = await agent.reconciler.look(question.claim)
+            content = await _read(question, guest, agent.driver)
             await attachments.answer(question, content)
     except (CloudError, TimeoutError) as error:
         logger().warning("question not answered", error=repr(error), claim=str(question.claim))

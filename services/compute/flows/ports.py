@@ -18,36 +18,6 @@ from services.compute.logic.wanted import Image, View, Wanted
 from services.domain.kinds import Architecture, Hypervisor, ImageKind
 from services.domain.resources import Overcommit, Resources
 
-__all__ = [
-    "Acknowledged",
-    "Attachments",
-    "Beat",
-    "BeatAnswered",
-    "Blobs",
-    "Capabilities",
-    "Claim",
-    "CommandBatch",
-    "ConsoleLog",
-    "Draft",
-    "Driver",
-    "Guest",
-    "GuestChanged",
-    "GuestSpec",
-    "Hello",
-    "HostProfile",
-    "Identity",
-    "ImageFile",
-    "ImageShelf",
-    "Ingress",
-    "Question",
-    "Saying",
-    "StateStream",
-    "StepFailed",
-    "Superseded",
-    "Telling",
-    "ViewWanted",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

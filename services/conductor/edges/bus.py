@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
+
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decider, Decision
 from services.conductor.flows.ports import CloudIdentity
 from services.conductor.logic.rows import ClaimRow, InstanceRow, Record
 from services.runtime import subjects
 from services.runtime.bus import MESSAGE_BYTES_MAX, Bus, chunks
-from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
 
 # What a batch's own fields and the framing of its items may add.
 ROOM = MESSAGE_BYTES_MAX - 8 * 1024
@@ -35,9 +36,7 @@ class NatsBus:
         subject = subjects.host_command(self._cloud.cloud_id, host_id)
         wishes = [messages.wanted(row, claim) for row, claim in wanted]
         for chunk in chunks(((w, w.ByteSize() + 8) for w in wishes), ROOM):
-            batch = compute_pb2.CommandBatch(
-                host_id=host_id, incarnation=incarnation, wanted=chunk
-            )
+            batch = compute_pb2.CommandBatch(host_id=host_id, incarnation=incarnation, wanted=chunk)
             await self._bus.publish(subject, batch.SerializeToString())
 
     async def feed(self, records: Sequence[Record], head_revision: int) -> None:

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from stead.internal.v1 import compute_pb2, conductor_pb2, resource_pb2
+from stead.v1 import image_pb2
+
 from services.conductor.edges.store import codec
 from services.conductor.flows.greet import Hello
 from services.conductor.flows.observe import ObservationOutcome
@@ -13,8 +16,6 @@ from services.domain.instance import Power
 from services.domain.kinds import Architecture, ClaimRole, ImageKind
 from services.domain.resources import Overcommit, Resources
 from services.runtime.rpc import code_of
-from stead.internal.v1 import compute_pb2, conductor_pb2, resource_pb2
-from stead.v1 import image_pb2
 
 
 def item_error(error: CloudError) -> conductor_pb2.ItemError:

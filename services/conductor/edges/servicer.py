@@ -3,7 +3,11 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any
+
+from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc
+from stead.v1 import image_pb2
 
 from services.conductor.edges import messages
 from services.conductor.flows.accept import Accepted, Acceptor, Asked, NewInstance
@@ -16,30 +20,25 @@ from services.conductor.logic.rows import Caller
 from services.domain.errors import CloudError, Invalid
 from services.domain.kinds import ResourceKind
 from services.domain.resources import Resources
-from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc
-from stead.v1 import image_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """What the servicer calls."""
+
+    acceptor: Acceptor
+    reader: Reader
+    observer: Observer
+    greeter: Greeter
+    leaser: Leaser
 
 
 class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
     """Answers api and scheduler; each item of a batch has its own result."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        acceptor: Acceptor,
-        reader: Reader,
-        observer: Observer,
-        greeter: Greeter,
-        leaser: Leaser,
-        cloud: CloudIdentity,
-    ) -> None:
+    def __init__(self, flows: Flows, store: Store, cloud: CloudIdentity) -> None:
+        self._flows = flows
         self._store = store
-        self._acceptor = acceptor
-        self._reader = reader
-        self._observer = observer
-        self._greeter = greeter
-        self._leaser = leaser
         self._cloud = cloud
 
     async def Accept(
@@ -71,7 +70,7 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
     ) -> conductor_pb2.GreetResponse:
         """Gives a host a new incarnation and its view."""
         try:
-            view = await self._greeter.greet(messages.hello_from(request.hello))
+            view = await self._flows.greeter.greet(messages.hello_from(request.hello))
         except CloudError as error:
             return conductor_pb2.GreetResponse(error=messages.item_error(error))
         return conductor_pb2.GreetResponse(view=messages.view(view, self._cloud.cloud_id))
@@ -81,7 +80,7 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
     ) -> conductor_pb2.ReadViewResponse:
         """Reads a host's view anew."""
         try:
-            view = await self._greeter.view(request.host_id, request.incarnation)
+            view = await self._flows.greeter.view(request.host_id, request.incarnation)
         except CloudError as error:
             return conductor_pb2.ReadViewResponse(error=messages.item_error(error))
         return conductor_pb2.ReadViewResponse(view=messages.view(view, self._cloud.cloud_id))
@@ -90,7 +89,7 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
         self, request: conductor_pb2.ObserveRequest, context: Any
     ) -> conductor_pb2.ObserveResponse:
         """Applies what hosts saw."""
-        outcomes = await self._observer.observe(
+        outcomes = await self._flows.observer.observe(
             [messages.seen_from(observation) for observation in request.observations]
         )
         return messages.observe_response(request, outcomes)
@@ -99,7 +98,7 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
         self, request: conductor_pb2.BeatRequest, context: Any
     ) -> conductor_pb2.BeatResponse:
         """Renews leases."""
-        answers = await self._leaser.beat([(b.host_id, b.incarnation) for b in request.beats])
+        answers = await self._flows.leaser.beat([(b.host_id, b.incarnation) for b in request.beats])
         return conductor_pb2.BeatResponse(
             results=[
                 conductor_pb2.BeatResult(
@@ -109,9 +108,7 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
             ]
         )
 
-    async def _accept_one(
-        self, mutation: conductor_pb2.Mutation
-    ) -> conductor_pb2.MutationResult:
+    async def _accept_one(self, mutation: conductor_pb2.Mutation) -> conductor_pb2.MutationResult:
         try:
             accepted = await self._accept_wish(mutation)
         except CloudError as error:
@@ -136,22 +133,22 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
                 tuple(wish.ssh_public_keys),
                 wish.user_data,
             )
-            return self._acceptor.create_instance(asked, new)
+            return self._flows.acceptor.create_instance(asked, new)
         if method == "delete_instance":
-            return self._acceptor.delete_instance(asked, wish.id)
+            return self._flows.acceptor.delete_instance(asked, wish.id)
         if method == "create_flavor":
             size = Resources(wish.vcpus, wish.memory_mib, wish.disk_gib)
-            return self._acceptor.create_flavor(asked, wish.name, size)
+            return self._flows.acceptor.create_flavor(asked, wish.name, size)
         if method == "register_image":
             described = wish.description
-            return self._acceptor.register_image(
+            return self._flows.acceptor.register_image(
                 asked,
                 (described.name, messages.image_reference_from(described)),
                 wish.min_disk_gib,
                 described.visibility == image_pb2.IMAGE_VISIBILITY_PUBLIC,
             )
         kind = ResourceKind.FLAVOR if method == "delete_flavor" else ResourceKind.IMAGE
-        return self._acceptor.delete_entry(asked, kind, wish.id)
+        return self._flows.acceptor.delete_entry(asked, kind, wish.id)
 
     async def _read_one(self, query: conductor_pb2.Query) -> conductor_pb2.QueryResult:
         asked = Query(
@@ -163,7 +160,7 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
             where=dict(query.where),
         )
         try:
-            page = await self._reader.read(_caller(query.caller), asked)
+            page = await self._flows.reader.read(_caller(query.caller), asked)
         except CloudError as error:
             return conductor_pb2.QueryResult(error=messages.item_error(error))
         return conductor_pb2.QueryResult(

@@ -1,7 +1,7 @@
 """Accepts what users ask for: each wish becomes one item, and its answer is what was committed.
 
-Owns replays: the same request id with the same payload gives the same resource and operation, as they are now.
-Does not own who may ask: api decided that.
+Owns replays: the same request id with the same payload gives the same resource and operation, as
+they are now. Does not own who may ask: api decided that.
 """
 
 from collections.abc import Sequence
@@ -101,7 +101,9 @@ class Acceptor:
         await self._catalog.run()
 
     async def create_instance(self, asked: Asked, new: NewInstance) -> Accepted:
-        """Commit 1 of a create. Raises Invalid (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE), AlreadyExists."""
+        """Commit 1 of a create. Raises Invalid (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND,
+        IMAGE_TOO_LARGE), AlreadyExists.
+        """
         try:
             row = await self._instance_row(asked, new)
         except Invalid as error:
@@ -120,7 +122,9 @@ class Acceptor:
     async def delete_instance(self, asked: Asked, instance_id: str) -> Accepted:
         """The wish for absence. Raises NotFound (INSTANCE_NOT_FOUND) also for another project's."""
         missing = NotFound(
-            "INSTANCE_NOT_FOUND", f"there is no instance {instance_id}", metadata={"id": instance_id}
+            "INSTANCE_NOT_FOUND",
+            f"there is no instance {instance_id}",
+            metadata={"id": instance_id},
         )
         for _ in range(TRIES_MAX):
             situation = (await self._store.situations_read([instance_id])).get(instance_id)
@@ -146,7 +150,9 @@ class Acceptor:
     async def register_image(
         self, asked: Asked, row: tuple[str, ImageReference], min_disk_gib: int, public: bool
     ) -> Accepted:
-        """An image whose bytes are in the store; `row` is (name, reference). Raises AlreadyExists (NAME_TAKEN)."""
+        """An image whose bytes are in the store; `row` is (name, reference). Raises AlreadyExists
+        (NAME_TAKEN).
+        """
         name, reference = row
         image = ImageRow(
             id=self._ids.new_id(),
@@ -195,9 +201,7 @@ class Acceptor:
         self, asked: Asked, action: OperationAction, row: CatalogRow
     ) -> Accepted:
         operation = self._done(asked, action, row.id)
-        item = Item(
-            request=asked.key(row.id, operation.id), entry=row, operations=(operation,)
-        )
+        item = Item(request=asked.key(row.id, operation.id), entry=row, operations=(operation,))
         kind = ResourceKind.FLAVOR if isinstance(row, FlavorRow) else ResourceKind.IMAGE
         return await self._commit_new(asked, item, kind, row.name)
 
@@ -209,7 +213,8 @@ class Acceptor:
             if isinstance(outcome, Committed):
                 assert item.request is not None
                 return await self._answer(kind, item.request, outcome)
-            # A new row is stale only beside its twin in the same round: the next round answers from the twin.
+            # A new row is stale only beside its twin in the same round: the next round answers
+            # from the twin.
             if outcome.refusal is not Refusal.STALE:
                 return await self._answer_refused(outcome, kind, name)
         raise Unavailable("ROW_CONTENDED", "the same request is being accepted; ask again")
@@ -298,15 +303,12 @@ class Acceptor:
         assert situation.operation is not None
         return Item(request=asked.key(situation.instance.id, situation.operation.id))
 
-    def _operation(
-        self, asked: Asked, action: OperationAction, row: InstanceRow
-    ) -> OperationRow:
+    def _operation(self, asked: Asked, action: OperationAction, row: InstanceRow) -> OperationRow:
         return lifecycle.new_operation(
-            id=self._ids.new_id(),
-            row=row,
+            self._ids.new_id(),
+            row,
             action=action,
-            actor=asked.caller.subject,
-            request_id=asked.request_id,
+            author=lifecycle.Author(asked.caller.subject, asked.request_id),
             now_s=self._clock.now_s(),
         )
 

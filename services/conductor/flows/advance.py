@@ -1,7 +1,8 @@
 """Brings instances one step further: look at the situation, do the next step, look again later.
 
-Owns the only way in which schedulers and hosts are told anything. The reconciler, an acceptance and a decision all
-come here with nothing but an instance id, so that recovery is the same code as the first run.
+Owns the only way in which schedulers and hosts are told anything. The reconciler, an acceptance and
+a decision all come here with nothing but an instance id, so that recovery is the same code as the
+first run.
 """
 
 import contextlib

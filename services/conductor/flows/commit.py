@@ -1,6 +1,7 @@
 """Commits items in rounds and tells the followers.
 
-Owns the commit lane of this conductor: one round in flight, its changes published in the order of revisions.
+Owns the commit lane of this conductor: one round in flight, its changes published in the order of
+revisions.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Turns the schedulers' decisions into claims.
 
-A decision counts only for the present attempt of an instance that waits for a host; the ledger has the last word, and
-where it says no, the instance is placed again without a try being counted. Source: MECHANICS F2.
+A decision counts only for the present attempt of an instance that waits for a host; the ledger has
+the last word, and where it says no, the instance is placed again without a try being counted.
+Source: MECHANICS F2.
 """
 
 import asyncio
@@ -18,7 +19,9 @@ from services.domain.operation import Phase
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A host for an instance, or with an empty `host_id` a refusal and how many of `hosts` each filter rejected."""
+    """A host for an instance, or with an empty `host_id` a refusal and how many of `hosts` each
+    filter rejected.
+    """
 
     instance_id: str
     attempt: int

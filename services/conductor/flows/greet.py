@@ -36,7 +36,7 @@ class Greeter:
         self._clock = clock
 
     async def greet(self, hello: Hello) -> View:
-        """Commits the host's next incarnation and reads its view. Raises Invalid (HOST_ID_INVALID)."""
+        """Commits the next incarnation and reads the view. Raises Invalid (HOST_ID_INVALID)."""
         if not is_host_id(hello.host_id):
             raise Invalid("HOST_ID_INVALID", "a host id is 1 to 63 of a-z, 0-9 and dash")
         for _ in range(TRIES_MAX):

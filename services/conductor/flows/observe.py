@@ -1,4 +1,6 @@
-"""Applies what hosts saw: each observation once, in the order of its claim, never from an older incarnation."""
+"""Applies what hosts saw: each observation once, in the order of its claim, never from an older
+incarnation.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -50,7 +52,9 @@ class Observer:
         await self._reads.run()
 
     async def observe(self, seen: Sequence[Seen]) -> list[ObservationOutcome]:
-        """The outcome of each observation, in order. Raises Unavailable where nothing could be recorded."""
+        """The outcome of each observation, in order. Raises Unavailable where nothing could be
+        recorded.
+        """
         by_claim: dict[tuple[str, int], list[int]] = defaultdict(list)
         for place, one in enumerate(seen):
             by_claim[one.instance_id, one.epoch].append(place)

@@ -43,7 +43,9 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question about records: one by `id`, or a page of those after `after_id`; `deleted` includes the dead."""
+    """A question about records: one by `id`, or a page of those after `after_id`; `deleted`
+    includes the dead.
+    """
 
     kind: ResourceKind
     id: str
@@ -80,7 +82,9 @@ class CloudIdentity:
 
 
 class Store(Protocol):
-    """The rows. Each method is one transaction; Unavailable (DATABASE_UNAVAILABLE) where it cannot be made."""
+    """The rows. Each method is one transaction; Unavailable (DATABASE_UNAVAILABLE) where it cannot
+    be made.
+    """
 
     async def items_commit(self, items: Sequence[Item]) -> list[Outcome]:
         """The one commit path: each item whole or refused, in order."""
@@ -118,14 +122,16 @@ class Store(Protocol):
         """Renews the lease of each (host id, live incarnation)."""
         ...
 
-    async def leases_compare(
-        self, lease_s: float, limit: int
-    ) -> list[tuple[str, HostState, bool]]:
-        """Hosts whose state differs from their lease: (id, recorded state, whether the lease is live)."""
+    async def leases_compare(self, lease_s: float, limit: int) -> list[tuple[str, HostState, bool]]:
+        """Hosts whose state differs from their lease: (id, recorded state, whether the lease is
+        live).
+        """
         ...
 
     async def operations_take(self, limit: int) -> list[Due]:
-        """Due operations; their next look is moved on in the same statement, nothing is held afterwards."""
+        """Due operations; their next look is moved on in the same statement, nothing is held
+        afterwards.
+        """
         ...
 
 
@@ -163,4 +169,16 @@ class Bus(Protocol):
         ...
 
 
-__all__ = ["BeatAnswer", "Bus", "Caller", "Clock", "CloudIdentity", "Due", "Ids", "Page", "Query", "Store", "View"]
+__all__ = [
+    "BeatAnswer",
+    "Bus",
+    "Caller",
+    "Clock",
+    "CloudIdentity",
+    "Due",
+    "Ids",
+    "Page",
+    "Query",
+    "Store",
+    "View",
+]

@@ -1,7 +1,8 @@
 """What becomes of an instance: a situation and a happening in, the item to commit out.
 
-Pure: the table of `domain.instance` says what is legal, this module what is written with it. A happening that
-changes nothing gives None. Does not own when something is looked at (steps) nor who asks (flows).
+Pure: the table of `domain.instance` says what is legal, this module what is written with it. A
+happening that changes nothing gives None. Does not own when something is looked at (steps) nor who
+asks (flows).
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +30,9 @@ CANCELLED = 1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One observation of a host, with its number and origin. `failure` is (reason, message) or None."""
+    """One observation of a host, with its number and origin. `failure` is (reason, message) or
+    None.
+    """
 
     instance_id: str
     epoch: int
@@ -44,7 +47,9 @@ class Seen:
 
 
 def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
-    """A host was chosen: the claim is added, the instance builds. None if it waits for no host any more."""
+    """A host was chosen: the claim is added, the instance builds. None if it waits for no host any
+    more.
+    """
     following = after(situation.instance.standing, Event.CLAIMED)
     if isinstance(following, Illegal) or situation.operation is None or situation.holder:
         return None
@@ -52,17 +57,14 @@ def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
         instance=replace(situation.instance, standing=following, host_id=host_id),
         operations=(_enter(situation.operation, Phase.BUILDING, now_s),),
         claims=(
-            ClaimChange(
-                ClaimAct.ADD, situation.instance.id, host_id, situation.instance.resources
-            ),
+            ClaimChange(ClaimAct.ADD, situation.instance.id, host_id, situation.instance.resources),
         ),
     )
 
 
-def refused(
-    situation: Situation, hosts: int, counts: dict[str, int], now_s: float
-) -> Item | None:
-    """No host can take it: the instance is in ERROR, the operation FAILED with one count per filter.
+def refused(situation: Situation, hosts: int, counts: dict[str, int], now_s: float) -> Item | None:
+    """No host can take it: the instance is in ERROR, the operation FAILED with one count per
+    filter.
 
     None if it has a holder: the refusal is too late.
     """
@@ -76,7 +78,9 @@ def refused(
 
 
 def observed(situation: Situation, seen: Seen, now_s: float) -> Item:
-    """A host saw the guest of a live claim. Always an item, since the observation's number is recorded."""
+    """A host saw the guest of a live claim. Always an item, since the observation's number is
+    recorded.
+    """
     numbered = _numbered(seen)
     claim = next((c for c in situation.claims if c.epoch == seen.epoch), None)
     if claim is None or claim.role is not ClaimRole.HOLDER:
@@ -93,9 +97,7 @@ def observed(situation: Situation, seen: Seen, now_s: float) -> Item:
     return replace(item, claims=(numbered, *item.claims))
 
 
-def delete_asked(
-    situation: Situation, operation: OperationRow, now_s: float
-) -> Item | Illegal:
+def delete_asked(situation: Situation, operation: OperationRow, now_s: float) -> Item | Illegal:
     """The owner wants it gone: its unfinished operation is cancelled, its wish becomes absence.
 
     Without a claim there is nothing to remove, and it is DELETED at once.
@@ -127,7 +129,9 @@ def delete_asked(
 
 
 def deleted_on_lost_host(situation: Situation, now_s: float) -> Item | None:
-    """A delete whose host is DOWN: DELETED at once, the claim is LEAVING until its host confirms. MECHANICS C6."""
+    """A delete whose host is DOWN: DELETED at once, the claim is LEAVING until its host confirms.
+    MECHANICS C6.
+    """
     holder = situation.holder
     following = after(situation.instance.standing, Event.GUEST_GONE)
     if isinstance(following, Illegal) or holder is None or situation.operation is None:
@@ -142,8 +146,16 @@ def deleted_on_lost_host(situation: Situation, now_s: float) -> Item | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who asked for an operation, and with which request id."""
+
+    subject: str
+    request_id: str
+
+
 def new_operation(
-    *, id: str, row: InstanceRow, action: OperationAction, actor: str, request_id: str, now_s: float
+    id: str, row: InstanceRow, *, action: OperationAction, author: Author, now_s: float
 ) -> OperationRow:
     """The operation of an instance's mutation, in its first phase."""
     first = Phase.PLACING if action is OperationAction.CREATE_INSTANCE else Phase.REMOVING
@@ -154,8 +166,8 @@ def new_operation(
         action=action,
         state=OperationState.RUNNING,
         phases=((first, now_s),),
-        actor=actor,
-        request_id=request_id,
+        actor=author.subject,
+        request_id=author.request_id,
         created_at_s=now_s,
     )
 
@@ -168,9 +180,7 @@ def _absent(situation: Situation, seen: Seen, now_s: float) -> Item | None:
         if isinstance(following, Illegal) or situation.operation is None:
             return None
         return Item(
-            instance=replace(
-                instance, standing=following, host_id="", epoch=0, power=Power.OFF
-            ),
+            instance=replace(instance, standing=following, host_id="", epoch=0, power=Power.OFF),
             operations=(_end(situation.operation, OperationState.DONE, now_s),),
             claims=(release,),
         )
@@ -236,7 +246,7 @@ def _building(situation: Situation, seen: Seen, now_s: float) -> Item | None:
 
 
 def _powered(instance: InstanceRow, power: Power) -> Item | None:
-    """A guest that went off or on by itself: the state follows, and so does the wish. MECHANICS B1."""
+    """A guest that went off or on by itself: state and wish follow. MECHANICS B1."""
     if power is instance.power:
         return None
     changed = replace(instance, power=power)
@@ -303,9 +313,7 @@ def _numbered(seen: Seen) -> ClaimChange:
 
 
 def _release(seen: Seen) -> ClaimChange:
-    return ClaimChange(
-        ClaimAct.REMOVE, seen.instance_id, seen.host_id, NOTHING, epoch=seen.epoch
-    )
+    return ClaimChange(ClaimAct.REMOVE, seen.instance_id, seen.host_id, NOTHING, epoch=seen.epoch)
 
 
 def _refusal_message(hosts: int, counts: dict[str, int]) -> str:

@@ -1,7 +1,7 @@
 """The rows of stead as plain values, and the items of one commit.
 
-Owns what a row holds. Does not own how it is stored (edges/store) nor what may happen to it (lifecycle).
-`version` and `revision` are what was read; 0 means that the row is not there yet.
+Owns what a row holds. Does not own how it is stored (edges/store) nor what may happen to it
+(lifecycle). `version` and `revision` are what was read; 0 means that the row is not there yet.
 """
 
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ class OperationFault:
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """An operation whole. `phases` are (phase, began at, seconds since 1970), the last one present."""
+    """An operation whole. `phases` are (phase, when it began), the last one present."""
 
     id: str
     project_id: str
@@ -120,7 +120,8 @@ class OperationRow:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRow:
-    """A host's claim for an instance. `wanted_revision`: the commit that last changed what is wanted under it.
+    """A host's claim for an instance. `wanted_revision`: the commit that last changed what is
+    wanted under it.
 
     `host_incarnation` and `host_state` are those of its host, read with it.
     """
@@ -136,7 +137,9 @@ class ClaimRow:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """All that decides about one instance, read at once: its row, its unfinished operation, its claims."""
+    """All that decides about one instance, read at once: its row, its unfinished operation, its
+    claims.
+    """
 
     instance: InstanceRow
     operation: OperationRow | None

@@ -1,12 +1,19 @@
 """What is to be done next for an instance, as a table that a reader can check.
 
-| operation        | phase    | step    | how it ends                                                       |
-|------------------|----------|---------|-------------------------------------------------------------------|
-| CREATE_INSTANCE  | PLACING  | Place   | a decision makes a claim; a refusal fails the operation           |
-| CREATE_INSTANCE  | BUILDING | Command | the holder reports the generation applied, or absence (tried on)  |
-| DELETE_INSTANCE  | REMOVING | Command | the holder reports absence                                        |
-| DELETE_INSTANCE  | REMOVING | LetGo   | its host is DOWN: DELETED now, the claim stays LEAVING            |
-| any              | ENDED    | none    |                                                                   |
+| operation        | phase    | step    | how it ends
+|
+|------------------|----------|---------|-----------------------------------------------------------
+--------|
+| CREATE_INSTANCE  | PLACING  | Place   | a decision makes a claim; a refusal fails the operation
+|
+| CREATE_INSTANCE  | BUILDING | Command | the holder reports the generation applied, or absence
+(tried on)  |
+| DELETE_INSTANCE  | REMOVING | Command | the holder reports absence
+|
+| DELETE_INSTANCE  | REMOVING | LetGo   | its host is DOWN: DELETED now, the claim stays LEAVING
+|
+| any              | ENDED    | none    |
+|
 
 Every step may be repeated; repeating is only waste. Does not own when to look again: the flow does.
 """
@@ -49,7 +56,9 @@ YOUNG_S = 60.0
 
 
 def next_step(situation: Situation) -> Step | None:
-    """The step that brings the situation's operation, or a wish without one, further; None if nothing is to do."""
+    """The step that brings the situation's operation, or a wish without one, further; None if
+    nothing is to do.
+    """
     holder = situation.holder
     operation = situation.operation
     if operation is not None and operation.phase is Phase.PLACING:
@@ -68,8 +77,8 @@ def next_step(situation: Situation) -> Step | None:
 def look_again_s(phase: Phase, looks: int, age_s: float) -> float:
     """How long until the next look at an unfinished operation, in seconds, without jitter.
 
-    A lost place message costs 1 s, a lost command 2 s while the operation is young; later looks double up to 60 s.
-    Source: MECHANICS B5.
+    A lost place message costs 1 s, a lost command 2 s while the operation is young; later looks
+    double up to 60 s. Source: MECHANICS B5.
     """
     if age_s < YOUNG_S:
         return PLACE_AGAIN_S if phase is Phase.PLACING else LOOK_AGAIN_FIRST_S

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from stead.internal.v1 import compute_pb2
+from stead.v1 import image_pb2
 
 from services.compute.edges.drivers.fake import FakeDriver, Faults
 from services.compute.edges.image_cache import ImageCache
@@ -21,8 +23,6 @@ from services.compute.flows.ports import HostProfile
 from services.compute.flows.reconcile import Tools
 from services.domain.resources import Overcommit, Resources
 from services.runtime import rpc
-from stead.internal.v1 import compute_pb2
-from stead.v1 import image_pb2
 from tests.fakes.ingress import FakeIngress
 
 CLOUD_ID = "0123456789ab"
@@ -82,9 +82,7 @@ class Stage:
     ) -> AsyncIterator["Living"]:
         channel = rpc.channel(self.target)
         self.stack.push_async_callback(channel.close)
-        tools = Tools(
-            driver, images or self.images(), GrpcBlobs(channel, host_id), steps_max=8
-        )
+        tools = Tools(driver, images or self.images(), GrpcBlobs(channel, host_id), steps_max=8)
         profile = HostProfile(host_id, "m1", "b1", "0", Resources(0, 0, 0), Overcommit())
         agent = Agent(
             profile,

@@ -1,4 +1,4 @@
-"""The agent of a fake host against a real gRPC server: every wish ends in what was wanted, whatever breaks."""
+"""The agent of a fake host against a real gRPC server: every wish is met, whatever breaks."""
 
 import asyncio
 import hashlib
@@ -201,7 +201,7 @@ async def test_while_the_control_plane_is_away_work_goes_on_and_is_told_afterwar
         await stage.ingress.stop()
         async with asyncio.timeout(60):
             while not [g for g in await driver.list_guests() if g.applied_generation == 1]:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # only a look can tell
         await stage.ingress.start(stage.target)
         await host.until_seen(wish, is_running)
         assert stage.ingress.hosts["h1"].incarnation == 2
@@ -263,8 +263,7 @@ async def test_the_end_of_a_console_log_reaches_who_asked(stage: Stage):
         claim = Claim(wish.instance_id, 1)
         await answer_question(
             Question("t1", stage.target, claim, 1000),
-            driver=driver,
-            reconciler=host.agent.reconciler,
+            agent=host.agent,
             attachments=host.attachments,
         )
         chunk, end = stage.ingress.answers["t1"]
@@ -272,8 +271,7 @@ async def test_the_end_of_a_console_log_reaches_who_asked(stage: Stage):
         assert end.console_log_end.start_offset == 0
         await answer_question(
             Question("t2", "", Claim(wish.instance_id, 9), 1000),
-            driver=driver,
-            reconciler=host.agent.reconciler,
+            agent=host.agent,
             attachments=host.attachments,
         )
         (failure,) = stage.ingress.answers["t2"]

@@ -1,4 +1,4 @@
-"""`python -m services.compute` as a process: thousands of hosts, locks, readiness, commands, its end."""
+"""`python -m services.compute` as a process: many hosts, locks, readiness, commands, its end."""
 
 import asyncio
 import hashlib
@@ -13,10 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from stead.internal.v1 import compute_pb2
 
 from services.domain.instance import Power
 from services.runtime import bus, subjects
-from stead.internal.v1 import compute_pb2
 from tests.integration.compute.conftest import CLOUD_ID, Stage, wanted
 
 IMAGE = b"an image " * 10_000
@@ -66,7 +66,7 @@ class Process:
     async def until_ready(self) -> None:
         async with asyncio.timeout(120):
             while not await self.ready():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # health is asked, not told
 
     async def end(self, number: int) -> int:
         if self.running.returncode is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.conductor.logic.lifecycle import Seen, new_operation
+from services.conductor.logic.lifecycle import Author, Seen, new_operation
 from services.conductor.logic.rows import (
     NEW_STANDING,
     ClaimRow,
@@ -44,11 +44,10 @@ def requested(row: InstanceRow | None = None) -> Situation:
     """An accepted instance without a host, and its operation."""
     row = row or instance(version=1, revision=1)
     operation = new_operation(
-        id=new_id(),
-        row=row,
+        new_id(),
+        row,
         action=OperationAction.CREATE_INSTANCE,
-        actor="me",
-        request_id=new_id(),
+        author=Author("me", new_id()),
         now_s=1.0,
     )
     return Situation(row, operation, ())

@@ -51,9 +51,12 @@ def active() -> Situation:
 def delete(situation: Situation) -> Situation:
     """The situation after its owner asked for its end."""
     operation = lifecycle.new_operation(
-        id=new_id(), row=situation.instance, action=OperationAction.DELETE_INSTANCE, actor="me",
-        request_id=new_id(), now_s=4.0,
-    )  # fmt: skip
+        new_id(),
+        situation.instance,
+        action=OperationAction.DELETE_INSTANCE,
+        author=lifecycle.Author("me", new_id()),
+        now_s=4.0,
+    )
     item = lifecycle.delete_asked(situation, operation, 4.0)
     assert isinstance(item, Item)
     return applied(situation, item)
@@ -90,14 +93,18 @@ def test_an_older_generation_does_not_make_it_active() -> None:
 
 
 def test_a_failed_build_goes_to_another_host_and_ends_after_three() -> None:
-    """Each failure releases its claim, excludes its host and counts; the third is the last. MECHANICS F2."""
+    """Each failure releases its claim, excludes its host and counts; the third is the last.
+    MECHANICS F2.
+    """
     situation = requested(instance(version=1, revision=6))
     for host_id in ("h1", "h2", "h3"):
         situation = applied(situation, lifecycle.claimed(situation, host_id, 2.0))
         holder = situation.holder
         assert holder is not None
         lost = replace(
-            seen(situation.instance, absent=True, failure=("DISK_FULL", "no room"), power=Power.OFF),
+            seen(
+                situation.instance, absent=True, failure=("DISK_FULL", "no room"), power=Power.OFF
+            ),
             epoch=holder.epoch,
             host_id=host_id,
         )
@@ -109,7 +116,9 @@ def test_a_failed_build_goes_to_another_host_and_ends_after_three() -> None:
 
 
 def test_a_guest_that_goes_off_by_itself_is_stopped_and_not_started_again() -> None:
-    """An owner's poweroff in the guest ends as STOPPED, with a new generation that wants it off. MECHANICS B1."""
+    """An owner's poweroff in the guest ends as STOPPED, with a new generation that wants it off.
+    MECHANICS B1.
+    """
     situation = active()
     item = lifecycle.observed(situation, seen(situation.instance, 2, power=Power.OFF), 5.0)
     assert item.wants
@@ -130,12 +139,15 @@ def test_a_guest_that_started_and_went_off_before_it_was_seen_is_stopped() -> No
 
 
 def test_delete_cancels_what_is_under_way_and_wants_absence() -> None:
-    """One commit: the create is CANCELLED with its cause, generation and wish change. MECHANICS B4."""
+    """One commit: the create is CANCELLED with its cause, the wish changes. MECHANICS B4."""
     situation = building()
     operation = lifecycle.new_operation(
-        id=new_id(), row=situation.instance, action=OperationAction.DELETE_INSTANCE, actor="me",
-        request_id=new_id(), now_s=4.0,
-    )  # fmt: skip
+        new_id(),
+        situation.instance,
+        action=OperationAction.DELETE_INSTANCE,
+        author=lifecycle.Author("me", new_id()),
+        now_s=4.0,
+    )
     item = lifecycle.delete_asked(situation, operation, 4.0)
     assert isinstance(item, Item)
     assert item.wants
@@ -202,8 +214,9 @@ HAPPENINGS = st.lists(
 @settings(max_examples=400)
 @given(HAPPENINGS)
 def test_no_order_of_happenings_breaks_an_invariant(happenings: list[str]) -> None:
-    """At most one holder; a settled instance has no unfinished operation; ERROR and DELETED hold no claim that
-    could still build; DELETED is for ever; a wish for absence is never taken back."""
+    """At most one holder; a settled instance has no unfinished operation; ERROR and DELETED hold no
+    claim that could still build; DELETED is for ever; a wish for absence is never taken back.
+    """
     situation = requested(instance(version=1, revision=1))
     for n, happening in enumerate(happenings, start=1):
         before = situation
@@ -234,9 +247,12 @@ def _happen(situation: Situation, happening: str, n: int) -> Item | None:
         return lifecycle.refused(situation, 3, {"up": 3}, n)
     if happening == "delete":
         operation = lifecycle.new_operation(
-            id=new_id(), row=row, action=OperationAction.DELETE_INSTANCE, actor="me",
-            request_id=new_id(), now_s=n,
-        )  # fmt: skip
+            new_id(),
+            row,
+            action=OperationAction.DELETE_INSTANCE,
+            author=lifecycle.Author("me", new_id()),
+            now_s=n,
+        )
         item = lifecycle.delete_asked(situation, operation, n)
         return None if isinstance(item, Illegal) else item
     changes: dict[str, dict[str, object]] = {

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from services.domain.resources import Overcommit, Resources, target_of
 
-AMOUNTS = st.builds(
-    Resources, *(st.integers(min_value=0, max_value=2**40) for _ in range(3))
-)
+AMOUNTS = st.builds(Resources, *(st.integers(min_value=0, max_value=2**40) for _ in range(3)))
 RATIOS = st.builds(Overcommit, *(st.integers(min_value=0, max_value=100_000) for _ in range(3)))
 
 

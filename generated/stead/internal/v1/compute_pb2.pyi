@@ -118,7 +118,7 @@ class StreamInstanceStatesResponse(_message.Message):
 
     @_builtins.property
     def beat_answer(self) -> Global___BeatAnswer:
-        """The answer to a beat."""
+        """What the agent should know by now, told because it gave a sign of life."""
 
     @_builtins.property
     def superseded(self) -> Global___Superseded:
@@ -281,7 +281,7 @@ class Observation(_message.Message):
     sequence: _builtins.int
     """Numbers the host's observations within its incarnation, from 1."""
     instance_id: _builtins.str
-    """The instance."""
+    """Whose guest was seen."""
     epoch: _builtins.int
     """The claim that it belongs to."""
     applied_generation: _builtins.int
@@ -433,7 +433,7 @@ Global___BeatAnswer: _TypeAlias = BeatAnswer  # noqa: Y015
 
 @_typing.final
 class ViewWanted(_message.Message):
-    """A request for the view."""
+    """The agent asks to be told anew all that it should do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -517,9 +517,9 @@ class Wanted(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance."""
+    """For whose guest this is the wish."""
     epoch: _builtins.int
-    """The claim."""
+    """The claim under which it stands."""
     generation: _builtins.int
     """Counts what was wanted of the instance."""
     revision: _builtins.int
@@ -691,9 +691,9 @@ class Question(_message.Message):
     ticket: _builtins.str
     """One-time secret, bound to user, instance, epoch and replica for 30 s."""
     instance_id: _builtins.str
-    """The instance."""
+    """Whose guest is asked about."""
     epoch: _builtins.int
-    """The claim."""
+    """The claim under which it runs."""
     ingress_endpoint: _builtins.str
     """Where the asking replica's ingress listens, as a gRPC target."""
     @_builtins.property

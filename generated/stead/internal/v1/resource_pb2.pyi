@@ -29,15 +29,15 @@ class _ResourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resource
     RESOURCE_KIND_UNSPECIFIED: _ResourceKind.ValueType  # 0
     """Never sent."""
     RESOURCE_KIND_INSTANCE: _ResourceKind.ValueType  # 1
-    """A stead.v1.Instance."""
+    """A machine of a project; the body is a stead.v1.Instance."""
     RESOURCE_KIND_OPERATION: _ResourceKind.ValueType  # 2
-    """A stead.v1.Operation."""
+    """A piece of accepted work; the body is a stead.v1.Operation."""
     RESOURCE_KIND_FLAVOR: _ResourceKind.ValueType  # 3
-    """A stead.v1.Flavor."""
+    """A size on offer; the body is a stead.v1.Flavor."""
     RESOURCE_KIND_IMAGE: _ResourceKind.ValueType  # 4
-    """A stead.v1.Image."""
+    """A verified file; the body is a stead.v1.Image."""
     RESOURCE_KIND_HOST: _ResourceKind.ValueType  # 5
-    """A stead.v1.Host."""
+    """A machine on which guests run; the body is a stead.v1.Host."""
 
 class ResourceKind(_ResourceKind, metaclass=_ResourceKindEnumTypeWrapper):
     """Which noun a row is of."""
@@ -45,15 +45,15 @@ class ResourceKind(_ResourceKind, metaclass=_ResourceKindEnumTypeWrapper):
 RESOURCE_KIND_UNSPECIFIED: ResourceKind.ValueType  # 0
 """Never sent."""
 RESOURCE_KIND_INSTANCE: ResourceKind.ValueType  # 1
-"""A stead.v1.Instance."""
+"""A machine of a project; the body is a stead.v1.Instance."""
 RESOURCE_KIND_OPERATION: ResourceKind.ValueType  # 2
-"""A stead.v1.Operation."""
+"""A piece of accepted work; the body is a stead.v1.Operation."""
 RESOURCE_KIND_FLAVOR: ResourceKind.ValueType  # 3
-"""A stead.v1.Flavor."""
+"""A size on offer; the body is a stead.v1.Flavor."""
 RESOURCE_KIND_IMAGE: ResourceKind.ValueType  # 4
-"""A stead.v1.Image."""
+"""A verified file; the body is a stead.v1.Image."""
 RESOURCE_KIND_HOST: ResourceKind.ValueType  # 5
-"""A stead.v1.Host."""
+"""A machine on which guests run; the body is a stead.v1.Host."""
 Global___ResourceKind: _TypeAlias = ResourceKind  # noqa: Y015
 
 @_typing.final

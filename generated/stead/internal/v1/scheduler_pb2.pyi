@@ -58,7 +58,7 @@ class PlaceRequest(_message.Message):
     IMAGE_KIND_FIELD_NUMBER: _builtins.int
     EXCLUDED_HOST_IDS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance."""
+    """Who needs a host."""
     attempt: _builtins.int
     """Counts the requests for this instance; only the answer to the newest counts."""
     min_revision: _builtins.int
@@ -124,7 +124,7 @@ Global___DecisionBatch: _TypeAlias = DecisionBatch  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
-    """One decision."""
+    """A host for one instance, or the reasons why there is none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -135,7 +135,7 @@ class Decision(_message.Message):
     HOSTS_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
-    """The instance."""
+    """Who asked for a host."""
     attempt: _builtins.int
     """The attempt that it answers."""
     host_id: _builtins.str

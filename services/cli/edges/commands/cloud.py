@@ -39,7 +39,12 @@ def up(
         typer.Option(help=f"What runs guests: {', '.join(DRIVERS)}; as often as wanted. [libvirt]"),
     ] = None,
     listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where api listens. [127.0.0.1:8774]")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="STEAD_API_LISTEN",
+            help="Where api listens. [127.0.0.1:8774]",
+        ),
     ] = None,
     postgres: Annotated[
         str | None,
@@ -101,13 +106,16 @@ def _live(
     here: Surroundings, options: Options, given: dict[str, Any], *, tell: Tell, on_up: Tell
 ) -> int:
     store = HomeStore(here.home, tell=tell)
-    if not store.lock():
-        state = asyncio.run(join_running(store, given))
-        on_up(f"already up (supervisor pid {state.pid}): {_sentence(here.home, state.options)}")
-        return 0
+    processes = LocalProcesses(here.home, here.environment)
+    # The other one may be about to end: then it is this one's turn.
+    while not store.lock():
+        state = asyncio.run(join_running(store, processes, given))
+        if state is not None:
+            on_up(f"already up (supervisor pid {state.pid}): {_sentence(here.home, state.options)}")
+            return 0
     machine = Machine(
         store,
-        LocalProcesses(here.home, here.environment),
+        processes,
         LocalProbes(),
         LocalPlans(here.home, here.environment),
     )

@@ -238,5 +238,7 @@ class FakeDriver:
 
 
 def _load(folder: Path) -> Iterator[FakeGuest]:
+    for draft in folder.glob("*.new"):
+        draft.unlink()
     for path in sorted(folder.glob("*.json")):
         yield FakeGuest(**json.loads(path.read_text()))

@@ -1,10 +1,12 @@
 """Rows as bytes: what of a row is stored as the public message, and how it is read back.
 
-Owns the mapping between rows and stead.v1 messages. Version, revision, epoch, etag and the ledger are never in the
-bytes: the commit decides them, readers add them.
+Owns the mapping between rows and stead.v1 messages. Version, revision, epoch, etag and the ledger
+are never in the bytes: the commit decides them, readers add them.
 """
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from stead.internal.v1 import compute_pb2
+from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
 
 from services.conductor.logic.rows import (
     FlavorRow,
@@ -19,8 +21,6 @@ from services.conductor.logic.rows import (
 from services.domain.kinds import Architecture, HostState, ImageKind
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.resources import Overcommit, Resources
-from stead.internal.v1 import compute_pb2
-from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
 
 
 def timestamp(at_s: float) -> Timestamp:

@@ -1,4 +1,6 @@
-"""Numbered, forward-only SQL migrations, applied once each under an advisory lock, with their checksums kept."""
+"""Numbered, forward-only SQL migrations, applied once each under an advisory lock, with their
+checksums kept.
+"""
 
 import hashlib
 from importlib import resources
@@ -13,8 +15,8 @@ LOCK = 0x57EAD
 
 CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migration (
-    number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
-)
+    number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz
+    NOT NULL DEFAULT now() )
 """
 
 
@@ -73,7 +75,8 @@ async def _apply(
 
 async def _claim(connection: "asyncpg.Connection[asyncpg.Record]", cloud_id: str) -> str:
     await connection.execute(
-        "INSERT INTO cloud (cloud_id, history_id) VALUES ($1, gen_random_uuid()::text) ON CONFLICT DO NOTHING",
+        "INSERT INTO cloud (cloud_id, history_id) VALUES ($1, gen_random_uuid()::text)"
+        " ON CONFLICT DO NOTHING",
         cloud_id,
     )
     row = await connection.fetchrow("SELECT cloud_id, history_id FROM cloud")

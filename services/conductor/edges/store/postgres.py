@@ -1,4 +1,6 @@
-"""The store over PostgreSQL: three sessions, so that commits, leases and reads never wait for each other."""
+"""The store over PostgreSQL: three sessions, so that commits, leases and reads never wait for each
+other.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,13 +39,13 @@ WITH beat AS (
       FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS b (host_id, incarnation, place)
 ), renewed AS (
     INSERT INTO lease (host_id, incarnation, beat_at)
-    SELECT DISTINCT ON (h.id) h.id, h.incarnation, now() FROM beat b JOIN host h ON h.id = b.host_id AND h.incarnation = b.incarnation
+    SELECT DISTINCT ON (h.id) h.id, h.incarnation, now()
+      FROM beat b JOIN host h ON h.id = b.host_id AND h.incarnation = b.incarnation
      ORDER BY h.id
-        ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, beat_at = excluded.beat_at
-)
-SELECT h.incarnation IS DISTINCT FROM b.incarnation AS superseded,
-       coalesce((SELECT max(c.wanted_revision) FROM claim c WHERE c.host_id = b.host_id), 0) AS wanted_revision
-  FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
+        ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, beat_at =
+        excluded.beat_at ) SELECT h.incarnation IS DISTINCT FROM b.incarnation AS superseded,
+        coalesce((SELECT max(c.wanted_revision) FROM claim c WHERE c.host_id = b.host_id), 0) AS
+        wanted_revision FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
 """
 
 COMPARE = """
@@ -65,7 +67,8 @@ UPDATE operation o SET looks = o.looks + 1, look_again_at = now() + make_interva
            THEN CASE WHEN o.phase = $3 THEN $4::float8 ELSE $5::float8 END
            ELSE least($6::float8, $5::float8 * 2.0::float8 ^ least(o.looks, 10)) END)
   FROM due WHERE o.id = due.id
-RETURNING o.id, o.resource_id, o.phase, o.looks, extract(epoch FROM now() - o.created_at)::float8 AS age_s
+RETURNING o.id, o.resource_id, o.phase, o.looks, extract(epoch FROM now() - o.created_at)::float8 AS
+age_s
 """
 
 
@@ -125,9 +128,7 @@ class PostgresStore:
         rows = await self._quiet.run(lambda c: c.fetch(RENEW, hosts, incarnations))
         return [BeatAnswer(row["superseded"], row["wanted_revision"]) for row in rows]
 
-    async def leases_compare(
-        self, lease_s: float, limit: int
-    ) -> list[tuple[str, HostState, bool]]:
+    async def leases_compare(self, lease_s: float, limit: int) -> list[tuple[str, HostState, bool]]:
         """Hosts whose recorded state differs from their lease."""
         rows = await self._quiet.run(lambda c: c.fetch(COMPARE, lease_s, HostState.UP, limit))
         return [(row["id"], HostState(row["state"]), row["live"]) for row in rows]
@@ -136,7 +137,13 @@ class PostgresStore:
         """Due operations, their next look moved on."""
         rows = await self._quiet.run(
             lambda c: c.fetch(
-                TAKE, limit, YOUNG_S, Phase.PLACING, PLACE_AGAIN_S, LOOK_AGAIN_FIRST_S, LOOK_AGAIN_MAX_S
+                TAKE,
+                limit,
+                YOUNG_S,
+                Phase.PLACING,
+                PLACE_AGAIN_S,
+                LOOK_AGAIN_FIRST_S,
+                LOOK_AGAIN_MAX_S,
             )
         )
         return [

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from stead.internal.v1 import compute_pb2
+from stead.v1 import instance_pb2
 
 from services.conductor.edges.store import codec
 from services.conductor.flows.ports import Page, Query, View
@@ -18,8 +20,6 @@ from services.domain.errors import Invalid
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ClaimRole, HostState, ResourceKind
 from services.domain.resources import Resources
-from stead.internal.v1 import compute_pb2
-from stead.v1 import instance_pb2
 
 Connection = Any  # asyncpg.Connection is generic in its stubs only
 
@@ -34,7 +34,8 @@ SELECT i.*,
 """
 
 VIEW = """
-SELECT n.revision AS head, h.incarnation, h.state AS host_state, c.epoch AS claim_epoch, c.role AS claim_role, c.wanted_revision,
+SELECT n.revision AS head, h.incarnation, h.state AS host_state,
+       c.epoch AS claim_epoch, c.role AS claim_role, c.wanted_revision,
        c.host_id AS claim_host, i.*
   FROM counter n
   JOIN host h ON h.id = $1
@@ -51,14 +52,19 @@ SELECT n.revision AS head, c.* FROM counter n
   LEFT JOIN LATERAL (SELECT * FROM change WHERE revision > $1 ORDER BY revision LIMIT $2) c ON true
 """
 
-# One page of one noun, with the head that it is true at. {table}, {living} and {where} come from the tables below only.
+# One page of one noun, with the head that it is true at. {table}, {living} and {where} come from
+# the tables below only.
 PAGE = """
 SELECT n.revision AS head, t.* FROM counter n LEFT JOIN LATERAL (
     SELECT * FROM {table} WHERE {living} {where} ORDER BY id LIMIT {limit}) t ON true
 """
 
 _TABLES = {
-    ResourceKind.INSTANCE: ("instance", "NOT deleted", {"name", "state", "flavor_id", "image_id", "host_id"}),
+    ResourceKind.INSTANCE: (
+        "instance",
+        "NOT deleted",
+        {"name", "state", "flavor_id", "image_id", "host_id"},
+    ),
     ResourceKind.OPERATION: ("operation", "true", {"state", "resource_id"}),
     ResourceKind.FLAVOR: ("catalog", "kind = 3 AND NOT deleted", {"name"}),
     ResourceKind.IMAGE: ("catalog", "kind = 4 AND NOT deleted", {"name", "digest"}),
@@ -79,7 +85,15 @@ def _situation(row: Any) -> Situation:
         instance=_instance(row),
         operation=codec.operation_from(*operation) if operation is not None else None,
         claims=tuple(
-            ClaimRow(str(row["id"]), epoch, host_id, ClaimRole(role), wanted, incarnation, HostState(state))
+            ClaimRow(
+                str(row["id"]),
+                epoch,
+                host_id,
+                ClaimRole(role),
+                wanted,
+                incarnation,
+                HostState(state),
+            )
             for epoch, host_id, role, wanted, incarnation, state in row["claims"]
         ),
     )
@@ -174,7 +188,9 @@ def _change(row: Any) -> Record:
 
 
 async def page(connection: Connection, query: Query) -> Page:
-    """One record or one page of records, true as of the page's revision. Raises Invalid (FILTER_INVALID)."""
+    """One record or one page of records, true as of the page's revision. Raises Invalid
+    (FILTER_INVALID).
+    """
     table, living, columns = _TABLES[query.kind]
     if query.deleted:
         living = living.replace("NOT deleted", "true")
@@ -199,7 +215,9 @@ async def page(connection: Connection, query: Query) -> Page:
         add(f"AND {column} = {{}}", int(value) if column == "state" else value)
     limit = 1 if query.id else query.limit
     arguments.append(limit + 1)
-    sql = PAGE.format(table=table, living=living, where=" ".join(conditions), limit=f"${len(arguments)}")
+    sql = PAGE.format(
+        table=table, living=living, where=" ".join(conditions), limit=f"${len(arguments)}"
+    )
     rows = await connection.fetch(sql, *arguments)
     found = [_record(query.kind, row) for row in rows if row["id"] is not None]
     return Page(tuple(found[:limit]), rows[0]["head"], len(found) > limit)
@@ -222,5 +240,12 @@ def _record(kind: ResourceKind, row: Any) -> Record:
 
 
 def _ledger(row: Any) -> tuple[int, ...]:
-    names = ("target_vcpus", "target_memory_mib", "target_disk_gib", "used_vcpus", "used_memory_mib", "used_disk_gib")
+    names = (
+        "target_vcpus",
+        "target_memory_mib",
+        "target_disk_gib",
+        "used_vcpus",
+        "used_memory_mib",
+        "used_disk_gib",
+    )
     return (*(row[name] for name in names), row["claim_count"])

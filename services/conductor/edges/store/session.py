@@ -1,7 +1,8 @@
 """One connection to PostgreSQL for the life of the process, made again whenever it breaks.
 
-Owns timeouts, reconnecting and what is tried again. Every caller is safe to be tried again: items have natural keys
-(MECHANICS A5), reads and leases are idempotent. Does not pool: a lane owns its session.
+Owns timeouts, reconnecting and what is tried again. Every caller is safe to be tried again: items
+have natural keys (MECHANICS A5), reads and leases are idempotent. Does not pool: a lane owns its
+session.
 """
 
 import asyncio
@@ -61,7 +62,8 @@ class Session:
     ) -> Answer:
         """`work(connection)`, tried again for a few seconds while the database is away.
 
-        Raises Unavailable (DATABASE_UNAVAILABLE) after that; errors of the statement itself as they are.
+        Raises Unavailable (DATABASE_UNAVAILABLE) after that; errors of the statement itself as they
+        are.
         """
         async with self._turn:
             loop = asyncio.get_running_loop()

@@ -1,0 +1,161 @@
+"""Items as the arrays that the SQL function takes.
+
+One tuple per write, in the order of the fields of its composite type.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from services.conductor.edges.store import codec
+from services.conductor.logic.rows import (
+    CatalogRow,
+    ClaimAct,
+    ClaimChange,
+    FlavorRow,
+    HostRow,
+    InstanceRow,
+    Item,
+    OperationRow,
+    RequestKey,
+)
+from services.domain.kinds import ClaimRole, ResourceKind
+
+Write = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Writes:
+    """The writes of a batch, by table, and the bodies of its rows by (kind, id)."""
+
+    requests: list[Write] = field(default_factory=list)
+    instances: list[Write] = field(default_factory=list)
+    operations: list[Write] = field(default_factory=list)
+    claims: list[Write] = field(default_factory=list)
+    hosts: list[Write] = field(default_factory=list)
+    entries: list[Write] = field(default_factory=list)
+    bodies: dict[tuple[ResourceKind, str], bytes] = field(default_factory=dict)
+
+    def arrays(self) -> tuple[list[Write], ...]:
+        """The arguments of commit_items, in order."""
+        return (
+            self.requests,
+            self.instances,
+            self.operations,
+            self.claims,
+            self.hosts,
+            self.entries,
+        )
+
+    def body(self, kind: ResourceKind, id: str, encoded: bytes) -> bytes:
+        """Remembers a row's body beside its write."""
+        self.bodies[kind, id] = encoded
+        return encoded
+
+
+def writes_of(items: Sequence[Item]) -> Writes:
+    """Everything that the items write, numbered by item."""
+    writes = Writes()
+    for n, item in enumerate(items):
+        if item.request is not None:
+            writes.requests.append(_request(n, item.request))
+        if item.instance is not None:
+            writes.instances.append(_instance(n, item, item.instance, writes))
+        for operation in item.operations:
+            writes.operations.append(_operation(n, item, operation, writes))
+        for change in item.claims:
+            writes.claims.append(_claim(n, change))
+        if item.host is not None:
+            writes.hosts.append(_host(n, item.host))
+        if item.entry is not None:
+            writes.entries.append(_entry(n, item.entry, writes))
+    return writes
+
+
+def entry_kind(row: CatalogRow) -> ResourceKind:
+    """Which noun a catalog row is of."""
+    return ResourceKind.FLAVOR if isinstance(row, FlavorRow) else ResourceKind.IMAGE
+
+
+def _request(n: int, key: RequestKey) -> Write:
+    who = (key.project_id, key.caller, key.method, key.request_id)
+    return (n, *who, key.fingerprint, key.resource_id, key.operation_id)
+
+
+def _instance(n: int, item: Item, row: InstanceRow, writes: Writes) -> Write:
+    adds_claim = any(change.act is ClaimAct.ADD for change in item.claims)
+    body = writes.body(ResourceKind.INSTANCE, row.id, codec.instance_body(row))
+    return (
+        n,
+        row.id,
+        row.version,
+        row.project_id,
+        row.name,
+        row.standing.state,
+        row.standing.task,
+        row.power,
+        row.host_id,
+        row.flavor_id,
+        row.image_id,
+        row.generation,
+        row.epoch,
+        row.attempt,
+        list(row.excluded_host_ids),
+        row.deleted,
+        adds_claim,
+        item.wants,
+        codec.spec_of(row).SerializeToString(),
+        body,
+    )
+
+
+def _operation(n: int, item: Item, row: OperationRow, writes: Writes) -> Write:
+    body = writes.body(ResourceKind.OPERATION, row.id, codec.operation_body(row))
+    return (
+        n,
+        row.id,
+        row.version,
+        row.project_id,
+        row.resource_id,
+        row.action,
+        row.state,
+        row.phase,
+        row.tries,
+        row.finished,
+        item.look_again_s,
+        body,
+    )
+
+
+def _claim(n: int, change: ClaimChange) -> Write:
+    role = ClaimRole.LEAVING if change.act is ClaimAct.LEAVE else ClaimRole.HOLDER
+    amounts = (change.resources.vcpus, change.resources.memory_mib, change.resources.disk_gib)
+    number = (change.incarnation, change.sequence)
+    return (
+        n,
+        change.act,
+        change.instance_id,
+        change.epoch,
+        change.host_id,
+        role,
+        *amounts,
+        *number,
+    )
+
+
+def _host(n: int, row: HostRow) -> Write:
+    target = (row.target.vcpus, row.target.memory_mib, row.target.disk_gib)
+    machine = (row.machine_id, row.boot_id, row.state, row.incarnation)
+    return (n, row.id, row.seen_incarnation, *machine, *target, codec.host_body(row))
+
+
+def _entry(n: int, row: CatalogRow, writes: Writes) -> Write:
+    kind = entry_kind(row)
+    if isinstance(row, FlavorRow):
+        project_id, digest, public, encoded = "", "", True, codec.flavor_body(row)
+    else:
+        project_id, digest, public = row.project_id, row.reference.digest, row.public
+        encoded = codec.image_body(row)
+    body = writes.body(kind, row.id, encoded)
+    seen = (kind, row.id, row.version)
+    return (n, *seen, project_id, row.name, digest, public, row.deleted, body)

@@ -1,0 +1,289 @@
+"""api with the real conductor, scheduler, PostgreSQL and bus: only the host is played, over the real door.
+
+Goal: what api assumes of the conductor is so. Method: the whole life of an instance, and the bad
+requests whose refusals come from the conductor.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from services.runtime import bus, subjects
+from stead.internal.v1 import compute_pb2 as pb
+from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
+from tests.engines import PATIENCE_S, nats_server, postgres
+from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id, refusal
+from tests.integration.api.test_ingress import agent
+from tests.integration.api.test_watch import watching
+from tests.integration.api.uploads import RAW, description, imported, parts
+
+DONE = operation_pb2.OPERATION_STATE_DONE
+
+
+@pytest_asyncio.fixture(scope="module")
+async def whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiCloud]:
+    folder: Path = tmp_path_factory.mktemp("whole")
+    processes = []
+    with postgres(folder / "pg") as database, nats_server(folder / "nats") as nats:
+        cloud = ApiCloud(folder, nats)
+        environment = {
+            **cloud.environment(),
+            "STEAD_CONDUCTOR_LISTEN": cloud.conductor_target,
+            "STEAD_CONDUCTOR_ADMIN_LISTEN": f"unix:{folder}/conductor-admin.sock",
+            "STEAD_CONDUCTOR_POSTGRES_URL": database.url(),
+            "STEAD_SCHEDULER_ADMIN_LISTEN": f"unix:{folder}/scheduler-admin.sock",
+            "STEAD_SCHEDULER_CONDUCTOR": cloud.conductor_target,
+        }
+        for service in ("conductor", "scheduler"):
+            processes.append(
+                await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", f"services.{service}", env=environment
+                )
+            )
+        await cloud.start_api()
+        try:
+            await cloud.until_ready()
+            yield cloud
+        finally:
+            await cloud.end_api()
+            for process in processes:
+                process.terminate()
+                await asyncio.wait_for(process.wait(), PATIENCE_S)
+            await cloud.channel.close()
+            await cloud.ingress_channel.close()
+
+
+async def flavor(cloud: ApiCloud, **changed: int) -> flavor_pb2.Flavor:
+    sizes = {"vcpus": 1, "memory_mib": 64, "disk_gib": 1, **changed}
+    request = flavor_pb2.CreateFlavorRequest(
+        request_id=new_id(), name=f"f-{new_id()}", **sizes
+    )
+    made: flavor_pb2.Flavor = (await cloud.admin().CreateFlavor(request)).flavor
+    return made
+
+
+async def wish(cloud: ApiCloud, user: User, **changed: str) -> instance_pb2.CreateInstanceRequest:
+    fields = {"request_id": new_id(), "name": f"i-{new_id()}", **changed}
+    if "flavor_id" not in fields:
+        fields["flavor_id"] = (await flavor(cloud)).id
+    if "image_id" not in fields:
+        fields["image_id"] = (await imported(user)).id
+    return instance_pb2.CreateInstanceRequest(**fields)
+
+
+def hello(host_id: str) -> pb.Hello:
+    capacity = host_pb2.Resources(vcpus=8, memory_mib=16384, disk_gib=200)
+    return pb.Hello(
+        host_id=host_id,
+        machine_id=f"machine-{host_id}",
+        boot_id="boot",
+        capacity=capacity,
+        reserved=host_pb2.Resources(),
+        overcommit=host_pb2.OvercommitRatio(
+            vcpus_permille=4000, memory_permille=1000, disk_permille=1000
+        ),
+        capabilities=host_pb2.DriverCapabilities(
+            driver="fake",
+            hypervisor=host_pb2.HYPERVISOR_KIND_FAKE,
+            image_kinds=[image_pb2.IMAGE_KIND_RAW],
+            architectures=[image_pb2.ARCHITECTURE_X86_64],
+            console_output=True,
+        ),
+    )
+
+
+async def test_an_instance_lives_its_whole_life_and_its_watcher_sees_every_version(
+    whole: ApiCloud,
+) -> None:
+    user = whole.user("life", "member")
+    asked = await wish(whole, user)
+    wanted: asyncio.Queue[pb.Wanted] = asyncio.Queue()
+    connected = await bus.connect(whole.nats.url, name="host", credential=("stead", "secret"))
+
+    async def receive(payload: bytes) -> None:
+        for one in pb.CommandBatch.FromString(payload).wanted:
+            await wanted.put(one)
+
+    await connected.subscribe(subjects.host_command(CLOUD_ID, "h-life"), receive)
+    try:
+        async with watching(user) as watcher, agent(whole, "h-life") as host:
+            await watcher.snapshot()
+            assert (await host.say(hello=hello("h-life"))).view.incarnation == 1
+            answer = await user.CreateInstance(asked)
+            instance_id = answer.instance.id
+            command = await asyncio.wait_for(wanted.get(), 60)
+            assert (command.instance_id, command.spec.present) == (instance_id, True)
+            told = await host.observe(
+                instance_id,
+                command.epoch,
+                applied_generation=command.generation,
+                power=instance_pb2.INSTANCE_POWER_RUNNING,
+            )
+            (result,) = told.acknowledgements.results
+            assert result.outcome == pb.OBSERVATION_OUTCOME_APPLIED
+            waited = await user.WaitOperation(
+                operation_pb2.WaitOperationRequest(id=answer.operation.id)
+            )
+            assert waited.operation.state == DONE
+            shown = await user.GetInstance(instance_pb2.GetInstanceRequest(id=instance_id))
+            assert shown.instance.state == instance_pb2.INSTANCE_STATE_ACTIVE
+            assert shown.instance.host_id == ""
+            listed = await user.ListInstances(
+                instance_pb2.ListInstancesRequest(filter='state = "ACTIVE"')
+            )
+            assert [i.id for i in listed.instances] == [instance_id]
+            gone = await user.DeleteInstance(
+                instance_pb2.DeleteInstanceRequest(request_id=new_id(), id=instance_id)
+            )
+            while (command := await asyncio.wait_for(wanted.get(), 60)).spec.present:
+                pass
+            await host.observe(instance_id, command.epoch, absent=True)
+            waited = await user.WaitOperation(
+                operation_pb2.WaitOperationRequest(id=gone.operation.id)
+            )
+            assert waited.operation.state == DONE
+            while (await watcher.next()).state != instance_pb2.INSTANCE_STATE_DELETED:
+                pass
+            assert watcher.changes[0].version == 1
+            shown_host = await whole.admin().GetHost(host_pb2.GetHostRequest(id="h-life"))
+            assert shown_host.host.target.vcpus == 32
+            assert shown_host.host.claims == 0
+        refused = await refusal(user.GetInstance(instance_pb2.GetInstanceRequest(id=instance_id)))
+        assert refused.reason == "INSTANCE_NOT_FOUND"
+    finally:
+        await connected.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "reason", "field"),
+    [
+        ({"flavor_id": new_id()}, "INVALID_ARGUMENT", "FLAVOR_NOT_FOUND", "flavor_id"),
+        ({"image_id": new_id()}, "INVALID_ARGUMENT", "IMAGE_NOT_FOUND", "image_id"),
+        ({"name": "a\x07b"}, "INVALID_ARGUMENT", "INVALID_FIELD", "name"),
+        ({"name": " a"}, "INVALID_ARGUMENT", "INVALID_FIELD", "name"),
+    ],
+)
+async def test_a_wish_that_cannot_be_granted_changes_nothing(
+    whole: ApiCloud, changed: dict[str, str], code: str, reason: str, field: str
+) -> None:
+    user = whole.user("refused", "member")
+    request = await wish(whole, user, **changed)
+    refused = await refusal(user.CreateInstance(request))
+    assert (refused.code.name, refused.reason, refused.fields) == (code, reason, [field])
+    assert not (await user.ListInstances(instance_pb2.ListInstancesRequest())).instances
+
+
+async def test_an_image_too_large_for_the_flavor_is_refused(whole: ApiCloud) -> None:
+    from tests.integration.api.uploads import qcow2
+
+    user = whole.user("large", "member")
+    image = await imported(user, qcow2(5 << 30), kind=image_pb2.IMAGE_KIND_QCOW2)
+    refused = await refusal(
+        user.CreateInstance(await wish(whole, user, image_id=image.id))
+    )
+    assert (refused.code.name, refused.reason) == ("INVALID_ARGUMENT", "IMAGE_TOO_LARGE")
+
+
+async def test_request_ids_and_names_are_kept(whole: ApiCloud) -> None:
+    user = whole.user("kept", "member")
+    request = await wish(whole, user, name="kept")
+    first = await user.CreateInstance(request)
+    again = await user.CreateInstance(request)
+    assert (again.instance.id, again.operation.id) == (first.instance.id, first.operation.id)
+    request.name = "other"
+    refused = await refusal(user.CreateInstance(request))
+    assert (refused.reason, refused.code.name) == ("REQUEST_ID_REUSED", "INVALID_ARGUMENT")
+    request.name, request.request_id = "kept", new_id()
+    refused = await refusal(user.CreateInstance(request))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN")
+    described = description(RAW, name="one")
+    first_image = await user.ImportImage(parts(described, RAW))
+    assert (await user.ImportImage(parts(described, RAW))).image == first_image.image
+    refused = await refusal(user.ImportImage(parts(description(RAW, name="one"), RAW)))
+    assert refused.reason == "NAME_TAKEN"
+    assert (whole.images / first_image.image.digest).exists()
+
+
+async def test_projects_do_not_see_each_other(whole: ApiCloud) -> None:
+    owner, other = whole.user("mine", "member"), whole.user("theirs", "admin")
+    answer = await owner.CreateInstance(await wish(whole, owner))
+    image = answer.instance.image_id
+    for row_id in (answer.instance.id, new_id()):
+        refused = await refusal(other.GetInstance(instance_pb2.GetInstanceRequest(id=row_id)))
+        assert refused.message == f"there is no instance {row_id}"
+        refused = await refusal(
+            other.DeleteInstance(instance_pb2.DeleteInstanceRequest(request_id=new_id(), id=row_id))
+        )
+        assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND")
+    for row_id in (image, new_id()):
+        refused = await refusal(other.GetImage(image_pb2.GetImageRequest(id=row_id)))
+        assert refused.reason == "IMAGE_NOT_FOUND"
+        refused = await refusal(
+            other.DeleteImage(image_pb2.DeleteImageRequest(request_id=new_id(), id=row_id))
+        )
+        assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "IMAGE_NOT_FOUND")
+        request = await wish(whole, other, image_id=row_id)
+        assert (await refusal(other.CreateInstance(request))).reason == "IMAGE_NOT_FOUND"
+    assert not (await other.ListInstances(instance_pb2.ListInstancesRequest())).instances
+    assert not (await other.ListOperations(operation_pb2.ListOperationsRequest())).operations
+    refused = await refusal(
+        other.GetOperation(operation_pb2.GetOperationRequest(id=answer.operation.id))
+    )
+    assert refused.reason == "OPERATION_NOT_FOUND"
+    everything = await whole.admin().ListInstances(
+        instance_pb2.ListInstancesRequest(all_projects=True, page_size=1000)
+    )
+    assert answer.instance.id in {i.id for i in everything.instances}
+    seen = await whole.admin().GetInstance(instance_pb2.GetInstanceRequest(id=answer.instance.id))
+    assert seen.instance.project_id == "mine"
+
+
+async def test_lists_and_pages_agree_with_the_conductor(whole: ApiCloud) -> None:
+    user = whole.user("lists", "member")
+    sizes = [await flavor(whole) for _ in range(3)]
+    found = await user.ListFlavors(
+        flavor_pb2.ListFlavorsRequest(filter=f'name = "{sizes[1].name}"')
+    )
+    assert [f.id for f in found.flavors] == [sizes[1].id]
+    public = await imported(
+        whole.admin(), os.urandom(1000), visibility=image_pb2.IMAGE_VISIBILITY_PUBLIC
+    )
+    own = await imported(user)
+    seen = [i.id for i in (await user.ListImages(image_pb2.ListImagesRequest())).images]
+    assert {public.id, own.id} <= set(seen)
+    found = await user.ListImages(
+        image_pb2.ListImagesRequest(filter=f'digest = "{public.digest}"')
+    )
+    assert [i.id for i in found.images] == [public.id]
+    made = []
+    for _ in range(5):
+        request = await wish(whole, user, flavor_id=sizes[0].id, image_id=public.id)
+        made.append((await user.CreateInstance(request)).instance.id)
+    listed: list[str] = []
+    page = instance_pb2.ListInstancesRequest(page_size=2)
+    while True:
+        answer = await user.ListInstances(page)
+        listed += [i.id for i in answer.instances]
+        if not answer.next_page_token:
+            break
+        page.page_token = answer.next_page_token
+    assert listed == made
+    request = await refusal(
+        user.DeleteFlavor(flavor_pb2.DeleteFlavorRequest(request_id=new_id(), id=sizes[0].id))
+    )
+    assert request.reason == "ROLE_MISSING"
+    await whole.admin().DeleteFlavor(
+        flavor_pb2.DeleteFlavorRequest(request_id=new_id(), id=sizes[2].id)
+    )
+    refused = await refusal(user.GetFlavor(flavor_pb2.GetFlavorRequest(id=sizes[2].id)))
+    assert refused.reason == "FLAVOR_NOT_FOUND"
+    operations = await user.ListOperations(
+        operation_pb2.ListOperationsRequest(filter=f'resource_id = "{made[0]}"')
+    )
+    assert [o.resource_id for o in operations.operations] == [made[0]]

@@ -1,0 +1,165 @@
+"""From any state of a host the plan's steps end in what is wanted, and touch nothing else."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from services.compute.logic.guest import Claim, Guest, Identity
+from services.compute.logic.observation import Failure, Past, observation_of
+from services.compute.logic.plan import Refusal, Step, StepKind, next_step
+from services.compute.logic.wanted import Wanted
+from services.domain.instance import Power
+from tests.unit.compute.test_wanted import SPEC
+
+FAILURE = Failure("BROKEN", "it broke")
+
+
+def wish(*, epoch: int = 5, generation: int = 2, present: bool = True, run: bool = True) -> Wanted:
+    spec = replace(SPEC, present=present, run=run)
+    return Wanted(Claim("a", epoch), generation, 10, spec)
+
+
+def guest(
+    *, epoch: int = 5, prepared: bool = True, power: Power = Power.OFF, applied: int = 0
+) -> Guest:
+    return Guest(Identity("c", "a", epoch), prepared, power, applied)
+
+
+def after(step: Step | Refusal, guests: list[Guest], past: Past) -> list[Guest]:
+    """What a driver makes of a step."""
+    claim = step.wanted.claim
+    if isinstance(step, Refusal):
+        past.failures[claim] = step.failure
+        return guests
+    found = next((g for g in guests if g.identity.claim == claim), None)
+    others = [g for g in guests if g.identity.claim != claim]
+    match step.kind:
+        case StepKind.PREPARE:
+            return [*others, guest(epoch=claim.epoch)]
+        case StepKind.ERASE:
+            assert found is None or found.power is not Power.RUNNING, "a running guest was erased"
+            return others
+        case StepKind.START:
+            assert found is not None
+            assert found.prepared
+            return [*others, replace(found, power=Power.RUNNING)]
+        case StepKind.STOP:
+            assert found is not None
+            return [*others, replace(found, power=Power.OFF)]
+        case StepKind.MARK_APPLIED:
+            assert found is not None
+            return [*others, replace(found, applied_generation=step.wanted.generation)]
+
+
+def settled(wanted: list[Wanted], guests: list[Guest], past: Past) -> list[Guest]:
+    """What the steps end in."""
+    for _ in range(12):
+        past.note(guests)
+        step = next_step(wanted, guests, past)
+        if step is None:
+            return guests
+        guests = after(step, guests, past)
+    raise AssertionError("the plan does not settle")
+
+
+FOUND = [None] + [
+    guest(epoch=5, prepared=prepared, power=power, applied=applied)
+    for prepared, power, applied in itertools.product((False, True), Power, (0, 1, 2))
+    if prepared or applied == 0
+]
+OTHERS = [None] + [guest(epoch=e, power=p) for e in (3, 9) for p in (Power.OFF, Power.RUNNING)]
+WISHES = [
+    [],
+    *(
+        [wish(present=present, run=run)]
+        for present, run in ((True, True), (True, False), (False, False))
+    ),
+    *(
+        [wish(present=present), wish(epoch=9, present=present_next)]
+        for present, present_next in itertools.product((True, False), repeat=2)
+    ),
+]
+EVERYTHING = list(itertools.product(WISHES, FOUND, OTHERS, (False, True)))
+
+
+@pytest.mark.parametrize(("wanted", "found", "other", "failed"), EVERYTHING)
+def test_every_state_settles_in_what_is_wanted(wanted, found, other, failed):
+    guests = [g for g in (found, other) if g is not None]
+    past = Past(failures={Claim("a", 5): FAILURE} if failed else {})
+    end = settled(wanted, list(guests), past)
+    claims = {w.claim for w in wanted}
+    strangers = [g for g in guests if g.identity.claim not in claims]
+    assert [g for g in end if g.identity.claim not in claims] == strangers
+    for w in wanted:
+        now = [g for g in end if g.identity.claim == w.claim]
+        seen = observation_of(w, end, past)
+        if not w.spec.present or w.claim in past.failures:
+            assert now == []
+            assert seen is not None
+            assert seen.absent
+            assert seen.failure == past.failures.get(w.claim)
+
+
+def test_a_new_guest_is_prepared_started_and_marked():
+    past = Past()
+    guests: list[Guest] = []
+    kinds = []
+    while (step := next_step([wish()], guests, past)) is not None:
+        assert isinstance(step, Step)
+        kinds.append(step.kind)
+        guests = after(step, guests, past)
+    assert kinds == [StepKind.PREPARE, StepKind.START, StepKind.MARK_APPLIED]
+    seen = observation_of(wish(), guests, past)
+    assert seen is not None
+    assert (seen.applied_generation, seen.power) == (2, Power.RUNNING)
+
+
+def test_nothing_is_said_of_a_build_under_way():
+    for found in ([], [guest(prepared=False)], [guest()], [guest(power=Power.RUNNING)]):
+        assert observation_of(wish(), found, Past()) is None
+
+
+@pytest.mark.parametrize("power", Power)
+def test_the_power_of_an_applied_guest_is_told_and_not_changed(power):
+    found = [guest(power=power, applied=2)]
+    assert next_step([wish()], found, Past()) is None
+    seen = observation_of(wish(), found, Past())
+    assert seen is not None
+    assert (seen.applied_generation, seen.power, seen.absent) == (2, power, False)
+
+
+def test_a_guest_that_was_applied_and_is_gone_is_told_and_not_made_again():
+    past = Past(applied={Claim("a", 5): 1})
+    assert next_step([wish()], [], past) is None
+    seen = observation_of(wish(), [], past)
+    assert seen is not None
+    assert (seen.applied_generation, seen.power, seen.absent) == (1, Power.CRASHED, False)
+
+
+def test_a_stranger_in_the_way_refuses_the_build_and_stays():
+    stranger = guest(epoch=3, power=Power.RUNNING)
+    step = next_step([wish()], [stranger], Past())
+    assert isinstance(step, Refusal)
+    assert step.failure.reason == "GUEST_IN_THE_WAY"
+
+
+def test_a_build_waits_for_the_older_claim_to_leave():
+    older = wish(epoch=3)
+    found = [guest(epoch=3, power=Power.RUNNING, applied=2)]
+    assert next_step([older, wish(epoch=5)], found, Past()) is None
+    step = next_step([wish(epoch=3, present=False), wish(epoch=5)], found, Past())
+    assert isinstance(step, Step)
+    assert (step.kind, step.wanted.claim.epoch) == (StepKind.STOP, 3)
+
+
+def test_a_guest_that_has_lived_is_never_refused():
+    past = Past(applied={Claim("a", 5): 1})
+    found = [guest(epoch=3), guest(epoch=5, applied=1)]
+    assert next_step([wish()], found, past) is None
+
+
+def test_what_is_kept_of_the_past_is_what_can_still_be_wanted():
+    past = Past({Claim("a", 5): FAILURE, Claim("b", 6): FAILURE}, {Claim("a", 5): 1})
+    past.keep([Claim("b", 6)])
+    assert past == Past({Claim("b", 6): FAILURE}, {})
