@@ -95,6 +95,9 @@ class Libvirtd:
 
     def end(self) -> None:
         """Ends libvirtd and every guest of this home."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            for instance_id in self.virsh("list", "--uuid").split():
+                self.virsh("destroy", instance_id)
         self.stop()
         for pid in self.guests().values():
             with contextlib.suppress(ProcessLookupError):

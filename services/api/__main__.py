@@ -4,6 +4,8 @@ alone.
 
 import asyncio
 
+import grpc
+
 from services.api.config import Settings
 from services.api.edges.authentication import Authentication
 from services.api.edges.bus import Questions, follow_bus
@@ -25,17 +27,19 @@ from services.runtime.clock import RealClock
 from services.runtime.log import logger
 
 DRAIN_S = 4.0
+HOSTS_DRAIN_S = 1.0
 
 
 async def main(stop: asyncio.Event) -> None:
     """Serves until `stop` is set, then drains: not ready, streams ended, calls finished, gone."""
     settings = Settings()  # type: ignore[call-arg]  # the environment gives them
+    cloud_id, credential = settings.cloud_id, settings.nats_credential()
     health = serve.Health("stead.api", *SERVICES)
     channel = rpc.channel(settings.conductor)
     conductor, records, clock = Conductor(channel), HostRecords(channel), RealClock()
     hub, tickets = Hub(bytes_max=settings.watch_buffer_bytes), Tickets()
     feed = Feed(conductor, hub, clock)
-    questions = Questions(settings.cloud_id, settings.ingress_endpoint or settings.ingress_listen)
+    questions = Questions(cloud_id, settings.ingress_endpoint or settings.ingress_listen)
     store, page_key = ImageStore(settings.image_dir), settings.page_key()
     road = ConsoleRoad(questions, tickets)
     public = public_server(
@@ -46,39 +50,46 @@ async def main(stop: asyncio.Event) -> None:
             ImageServicer(conductor, page_key=page_key, store=store),
             HostServicer(conductor, page_key=page_key),
         ),
-        authentication=Authentication(Tokens(load_key(settings.token_key_file), settings.cloud_id)),
+        authentication=Authentication(Tokens(load_key(settings.token_key_file), cloud_id)),
         health=health,
     )
     ingress = ingress_server(ComputeIngress(records, store=store, tickets=tickets, clock=clock))
-    drained = asyncio.Event()
+    public.add_insecure_port(settings.listen)
+    ingress.add_insecure_port(settings.ingress_listen)
+    forever = (
+        *conductor.lanes(),
+        *records.lanes(),
+        feed.run(),
+        follow_bus(settings.nats_url, credential, cloud_id, feed=feed, questions=questions),
+        _become_ready(feed, health),
+    )
+    async with serve.admin_server(settings.admin_listen, health), channel:
+        await asyncio.gather(public.start(), ingress.start())
+        drained = asyncio.Event()
+        drain = _drain(stop, drained, health=health, hub=hub, servers=(public, ingress))
+        await serve.run_until(drained, *forever, drain)
 
-    async def ready() -> None:
-        await feed.begun.wait()
-        await health.set_ready(True)
-        logger().info("ready", listen=settings.listen)
 
-    async def drain() -> None:
-        await stop.wait()
-        await health.set_ready(False)
-        hub.close()
-        await asyncio.gather(public.stop(DRAIN_S), ingress.stop(1.0))
-        drained.set()
+async def _become_ready(feed: Feed, health: serve.Health) -> None:
+    await feed.begun.wait()
+    await health.set_ready(True)
+    logger().info("ready")
 
-    async with serve.admin_server(settings.admin_listen, health):
-        public.add_insecure_port(settings.listen)
-        ingress.add_insecure_port(settings.ingress_listen)
-        await public.start()
-        await ingress.start()
-        bus = follow_bus(
-            settings.nats_url,
-            settings.nats_credential(),
-            settings.cloud_id,
-            feed=feed,
-            questions=questions,
-        )
-        lanes = (*conductor.lanes(), *records.lanes())
-        await serve.run_until(drained, *lanes, feed.run(), bus, ready(), drain())
-        await channel.close()
+
+async def _drain(
+    stop: asyncio.Event,
+    drained: asyncio.Event,
+    *,
+    health: serve.Health,
+    hub: Hub,
+    servers: tuple[grpc.aio.Server, grpc.aio.Server],
+) -> None:
+    await stop.wait()
+    await health.set_ready(False)
+    hub.close()
+    public, ingress = servers
+    await asyncio.gather(public.stop(DRAIN_S), ingress.stop(HOSTS_DRAIN_S))
+    drained.set()
 
 
 if __name__ == "__main__":

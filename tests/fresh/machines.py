@@ -6,9 +6,6 @@ A machine ends with the process that started it, however that one ends, and ever
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +19,8 @@ NAMESPACES = ("--mount", "--uts", "--ipc", "--pid")
 PATH_OF_ROOT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PATH_OF_USERS = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 PATIENCE_S = 900
-PR_SET_PDEATHSIG = 1
+# What `enter` becomes, and what that waits for.
+KEEPERS = ("/bin/sh -c while :; do sleep 1000; done", "sleep 1000")
 
 
 class Broken(Exception):
@@ -58,7 +56,9 @@ class Machine:
         self.log = log
         self.init = init
 
-    def start(self, person: Person, folder: str, words: str, **extra: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, person: Person, folder: str, words: str, **extra: str
+    ) -> subprocess.Popen[bytes]:
         """Starts a line of shell as that person; what it says goes to the machine's log."""
         settings = {
             "HOME": person.home,
@@ -95,13 +95,15 @@ class Machine:
         said = self.log.read_bytes()[before:].decode(errors="replace")
         if code != 0:
             last = "\n  ".join(said.splitlines()[-25:])
-            raise Broken(f"`{words}` as {person.name} ended with {code}; {self.log} ends:\n  {last}")
+            raise Broken(
+                f"`{words}` as {person.name} ended with {code}; {self.log} ends:\n  {last}"
+            )
         return said
 
     def run_until(
         self, person: Person, folder: str, words: str, *, moment: Callable[[], bool], **extra: str
     ) -> float:
-        """Runs a line of shell and kills everything on the machine at the moment; the seconds to it.
+        """Runs a line of shell and kills all of the machine at the moment; the seconds to it.
 
         Raises Broken if it ended before.
         """
@@ -132,21 +134,22 @@ class Machine:
                 if (entry / "ns/pid").readlink() != space:
                     continue
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if fields[0] in "ZX":
+                    continue
+                words = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
                 uid = entry.stat().st_uid
             except OSError:
                 continue
             of_machine = int(entry.name) == self.init or int(fields[1]) == self.init
-            if not (of_machine and words.strip() in ("sleep 1000", FIRST)):
+            if not (of_machine and words.strip() in KEEPERS):
                 found.append(Process(int(entry.name), uid, words.strip()))
         return sorted(found)
 
     def mounts(self) -> list[str]:
         """What is mounted on the machine, sorted."""
         return sorted(Path(f"/proc/{self.init}/mounts").read_text().splitlines())
-
-
-FIRST = "/bin/sh -c while :; do sleep 1000; done"
 
 
 @contextlib.contextmanager
@@ -158,27 +161,30 @@ def machine(name: str) -> Iterator[Machine]:
     root = roots.unpack(name)
     log = roots.WORK / f"{name}.log"
     log.unlink(missing_ok=True)
-    command = ["unshare", *NAMESPACES, "--fork", "--kill-child", "--", str(ENTER), str(root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=end_with_parent) as unshare:
+    # Killed with this process: unshare, and with it the machine.
+    command = ["setpriv", "--pdeathsig=KILL", "unshare", *NAMESPACES, "--fork", "--kill-child"]
+    command += ["--", str(ENTER), str(root)]
+    init = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as unshare:
         try:
             if unshare.stdout is None or unshare.stdout.readline() != b"ready\n":
                 raise Broken(f"no namespaces for the machine {name}: see what {ENTER} said")
             children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children").read_text().split()
-            yield Machine(root, log, int(children[0]))
+            init = int(children[0])
+            yield Machine(root, log, init)
         finally:
             # The first process ends with it, and with the first one all others and every mount.
             unshare.kill()
-    remove(root)
+            for _ in range(300):
+                if not is_alive(init):
+                    break
+                time.sleep(0.1)
+            roots.remove(root)
 
 
-def remove(root: Path) -> None:
-    """Removes a root file system whose machine has only just ended."""
-    run = ["rm", "--recursive", "--force", "--one-file-system", "--", str(root)]
-    subprocess.run(run, timeout=PATIENCE_S, check=True)
-
-
-def end_with_parent() -> None:
-    """Has the calling process killed when the one that started it is gone."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process; one that only waits to be reaped is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -39,7 +39,7 @@ def unpack(name: str) -> Path:
     """A new root file system, called `name`, in build/. Raises NotMade."""
     base = made_this_week()
     root = WORK / name
-    shutil.rmtree(root, ignore_errors=True)
+    remove(root)
     root.mkdir(parents=True)
     run("tar", "--extract", "--numeric-owner", "--file", str(base), "--directory", str(root))
     for source in wanted_settings():
@@ -57,7 +57,7 @@ def unpack(name: str) -> Path:
 
 def made_this_week() -> Path:
     """The archive of the root file system; made if there is none of this week. Raises NotMade."""
-    year, week, _ = datetime.date.today().isocalendar()
+    year, week, _ = datetime.datetime.now(tz=datetime.UTC).isocalendar()
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     base = WORK / f"debian-12-{year}-{week:02}-{recipe}.tar"
     if base.exists():
@@ -66,8 +66,10 @@ def made_this_week() -> Path:
     for old in WORK.glob("debian-12-*.tar"):
         old.unlink()
     tree = WORK / "base"
-    shutil.rmtree(tree, ignore_errors=True)
-    print(f"fresh: making a minimal Debian 12 with {', '.join(ADDED)} (kept for a week)", flush=True)
+    remove(tree)
+    print(
+        f"fresh: making a minimal Debian 12 with {', '.join(ADDED)} (kept for a week)", flush=True
+    )
     mirror = sources()[0].split()[1]
     packages = f"--include={','.join(ADDED)}"
     own = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -76,8 +78,13 @@ def made_this_week() -> Path:
     partial = base.with_suffix(".partial")
     run("tar", "--create", "--numeric-owner", "--file", str(partial), "--directory", str(tree), ".")
     partial.rename(base)
-    shutil.rmtree(tree)
+    remove(tree)
     return base
+
+
+def remove(tree: Path) -> None:
+    """Removes a root file system, and nothing that should still be mounted in it."""
+    run("rm", "--recursive", "--force", "--one-file-system", "--", str(tree))
 
 
 def settle(tree: Path) -> None:
@@ -144,11 +151,16 @@ def asked(*command: str) -> list[str]:
 
 
 def run(*command: str) -> None:
-    """Runs a command to its end, its words into build/fresh/root.log. Raises NotMade."""
-    log = WORK / "root.log"
+    """Runs a command to its end, its words into build/fresh/making.log. Raises NotMade."""
+    log = WORK / "making.log"
     with log.open("ab") as output:
         ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=MAKE_S, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            timeout=MAKE_S,
+            check=False,
         )
     if ended.returncode != 0:
         words = log.read_text(errors="replace").splitlines()[-5:]

@@ -117,6 +117,7 @@ def test_up_after_the_supervisor_was_killed_ends_what_it_left(fresh: Launched) -
     os.kill(fresh.supervisor(), signal.SIGKILL)
     eventually(lambda: fresh.stead("status").returncode == 7, "status tells of it")
     assert not _gone(left)
+    assert fresh.ask("flavor", "list") != []
     said = fresh.up()
     assert "ended what an earlier run had left" in said
     assert _gone(left)
@@ -224,6 +225,16 @@ def test_a_home_too_long_for_sockets_is_refused_with_its_length(fresh: Launched)
     assert "HOME_PATH_TOO_LONG" in ended.stderr
     assert str(len(str(fresh.home))) in ended.stderr
     assert not fresh.home.exists()
+
+
+def test_a_folder_of_other_things_is_not_made_a_home(fresh: Launched) -> None:
+    fresh.home.mkdir(mode=0o755)
+    (fresh.home / "thesis.tex").touch()
+    ended = fresh.stead("up", "--detach", "--driver", "fake", "--listen", fresh.endpoint)
+    assert ended.returncode == 2
+    assert "HOME_NOT_EMPTY" in ended.stderr
+    assert [path.name for path in fresh.home.iterdir()] == ["thesis.tex"]
+    assert stat.S_IMODE(fresh.home.stat().st_mode) == 0o755
 
 
 def test_a_set_up_that_was_interrupted_half_way_is_begun_anew(fresh: Launched) -> None:

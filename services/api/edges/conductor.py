@@ -102,7 +102,13 @@ class Conductor:
 
     async def _send_read(self, queries: Sequence[conductor_pb2.Query]) -> list[Page | Exception]:
         request = conductor_pb2.ReadRequest(queries=queries)
-        answer = await _called(self._stub.Read(request, timeout=CALL_S))
+        try:
+            answer = await self._stub.Read(request, timeout=CALL_S)
+        except grpc.aio.AioRpcError as failed:
+            if failed.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or len(queries) == 1:
+                raise rpc.error_of(failed) from failed
+            # Together their rows are too large for one message: nobody suffers for another's.
+            return [(await self._send_read([query]))[0] for query in queries]
         return [page_from(result) for result in answer.results]
 
 

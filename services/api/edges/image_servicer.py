@@ -56,7 +56,13 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
         self, request: pb.DeleteImageRequest, context: Any
     ) -> pb.DeleteImageResponse:
         """Removes an image."""
-        accepted = await delete_image(self._conductor, caller(), request, image_id=request.id)
+        accepted = await delete_image(
+            self._conductor,
+            self._store,
+            caller(),
+            request,
+            digest_of=public_messages.digest_of,
+        )
         return pb.DeleteImageResponse(
             image=public_messages.image(accepted.resource),
             operation=public_messages.operation(accepted.operation),

@@ -13,15 +13,17 @@ import hashlib
 import os
 import re
 import secrets
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from services.api.logic.image_verdict import Reader, Verdict
-from services.domain.errors import CloudError, Invalid, NoCapacity, NotFound
+from services.domain.errors import CloudError, Invalid, NoCapacity, NotFound, Unavailable
 
 PIECE_BYTES = 256 * 1024
 BUFFER_BYTES = 1024 * 1024
+LOCK = "lock"
+LOCK_TRIES = 300
+LOCK_PAUSE_S = 0.05
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -33,8 +35,9 @@ class ImageStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._incoming = directory / "incoming"
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, exist_ok=True)
+        self._deciding = asyncio.Lock()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -61,13 +64,21 @@ class ImageStore:
             return Upload(self._directory, self._incoming / f"{secrets.token_hex(16)}.part")
 
     @contextlib.asynccontextmanager
-    async def alone(self, digest: str) -> AsyncIterator[None]:
-        """Holds others of this process off one digest."""
-        lock = self._locks[digest]
-        async with lock:
-            yield
-        if not lock.locked():
-            self._locks.pop(digest, None)
+    async def alone(self) -> AsyncIterator[None]:
+        """Holds off everyone else who decides what stays, also other replicas on the directory.
+
+        Raises Unavailable (STORE_BUSY).
+        """
+        async with self._deciding:
+            with (self._directory / LOCK).open("wb") as file:
+                for _ in range(LOCK_TRIES):
+                    with contextlib.suppress(BlockingIOError):
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    await asyncio.sleep(LOCK_PAUSE_S)
+                else:
+                    raise Unavailable("STORE_BUSY", "the image store is busy; try again")
+                yield
 
     async def remove(self, digest: str) -> None:
         """Removes a blob, if it is there."""
@@ -118,8 +129,9 @@ class Upload:
                 rest = rest[os.write(self._descriptor, rest) :]
 
     async def digest(self) -> str:
-        """Lower-case hexadecimal SHA-256 of all that was written."""
+        """Lower-case hexadecimal SHA-256 of all that was written; it is on the disk then."""
         await asyncio.to_thread(self._flush)
+        await asyncio.to_thread(self._sync)
         return self._sha256.hexdigest()
 
     async def inspect(self, look: Callable[[Reader], Verdict]) -> Verdict:
@@ -141,7 +153,6 @@ class Upload:
     def _keep(self, digest: str) -> bool:
         target = self._directory / digest
         with _room():
-            os.fsync(self._descriptor)
             is_new = not target.exists()
             self._path.replace(target)
             directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -150,6 +161,10 @@ class Upload:
             finally:
                 os.close(directory)
         return is_new
+
+    def _sync(self) -> None:
+        with _room():
+            os.fsync(self._descriptor)
 
     def discard(self) -> None:
         """Lets go of the file, and removes it unless it was kept."""

@@ -92,14 +92,15 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
         events = watch_instances(
             self._conductor, self._hub, self._feed, watcher, all_projects=request.all_projects
         )
-        try:
-            async with asyncio.timeout(watcher.expires_at_s - time.time()):
-                async for event in events:
-                    yield _watched(event, watcher)
-        except TimeoutError:
-            raise Unauthenticated(
-                "TOKEN_EXPIRED", "the token of this watch has expired; ask for a new one"
-            ) from None
+        while True:
+            try:
+                async with asyncio.timeout(watcher.expires_at_s - time.time()):
+                    event = await anext(events)
+            except TimeoutError:
+                raise Unauthenticated(
+                    "TOKEN_EXPIRED", "the token of this watch has expired; ask for a new one"
+                ) from None
+            yield _watched(event, watcher)
 
     async def GetConsoleOutput(
         self, request: pb.GetConsoleOutputRequest, context: Any

@@ -78,6 +78,11 @@ def host_of(row: Row) -> str:
     return instance_pb2.Instance.FromString(row.body).host_id
 
 
+def digest_of(row: Row) -> str:
+    """The digest of an image's bytes."""
+    return image_pb2.Image.FromString(row.body).digest
+
+
 def _resources(amounts: Resources) -> host_pb2.Resources:
     return host_pb2.Resources(
         vcpus=amounts.vcpus, memory_mib=amounts.memory_mib, disk_gib=amounts.disk_gib

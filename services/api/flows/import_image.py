@@ -43,7 +43,7 @@ async def import_image(
                 field="description.digest",
             )
         sound = await _look(upload, description)
-        async with store.alone(description.digest):
+        async with store.alone():
             is_new = await upload.keep(description.digest)
             try:
                 return await conductor.image_register(
@@ -53,7 +53,7 @@ async def import_image(
                 # It may have been committed: the bytes must stay.
                 raise
             except CloudError:
-                if is_new and not await _is_used(conductor, caller, description.digest):
+                if is_new and not await is_used(conductor, caller, description.digest):
                     await store.remove(description.digest)
                 raise
 
@@ -105,9 +105,13 @@ async def _look(upload: Upload, description: ImageDescription) -> Sound:
     return verdict
 
 
-async def _is_used(conductor: Conductor, caller: Caller, digest: str) -> bool:
+async def is_used(conductor: Conductor, caller: Caller, digest: str, *, image_id: str = "") -> bool:
+    """Whether bytes are needed: by any living image, or by a living instance of one that was."""
     everyone = Caller(caller.subject, caller.project_id, Role.CLOUD_ADMIN, caller.expires_at_s)
-    page = await conductor.page_read(
-        everyone, PageQuery(ResourceKind.IMAGE, "", "", 1, {"digest": digest})
-    )
-    return bool(page.rows)
+    images = PageQuery(ResourceKind.IMAGE, "", "", 1, {"digest": digest})
+    if (await conductor.page_read(everyone, images)).rows:
+        return True
+    if not image_id:
+        return False
+    instances = PageQuery(ResourceKind.INSTANCE, "", "", 1, {"image_id": image_id})
+    return bool((await conductor.page_read(everyone, instances)).rows)

@@ -17,7 +17,8 @@ from services.domain.kinds import ResourceKind
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1000
 PAGE_BYTES_MAX = 1024 * 1024
-READ_ROWS_MAX = 250
+# The largest instance that the contract admits has about 81 KiB: so many fit one message of 8 MiB.
+READ_ROWS_MAX = 90
 
 _OF_A_PROJECT = frozenset({ResourceKind.INSTANCE, ResourceKind.OPERATION, ResourceKind.IMAGE})
 

@@ -21,6 +21,15 @@ class Wish(Protocol):
         ...
 
 
+class WishAbout(Wish, Protocol):
+    """A mutation of a row that is there."""
+
+    @property
+    def id(self) -> str:
+        """The row's id."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """What became of a wish: the row it is about, and the operation that carries it out."""
@@ -165,8 +174,8 @@ class ImageStore(Protocol):
         """Begins an upload. Raises NoCapacity (STORAGE_FULL) where so much cannot fit."""
         ...
 
-    def alone(self, digest: str) -> AbstractAsyncContextManager[None]:
-        """Holds others of this process off one digest."""
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Holds off everyone else who decides what stays. Raises Unavailable (STORE_BUSY)."""
         ...
 
     async def remove(self, digest: str) -> None:

@@ -99,13 +99,16 @@ def connected(around: Surroundings, *, patience_s: float = PATIENCE_S) -> Iterat
     store = HomeStore(around.home, tell=lambda line: print(line, file=sys.stderr))
     state = None if around.endpoint else store.state_read()
     target = around.endpoint or (state.options.listen if state else DEFAULT_ENDPOINT)
-    if state is not None and not store.is_locked():
-        raise Refusal(
-            "UNAVAILABLE", "CLOUD_NOT_RUNNING", f"the cloud of {around.home.path} is not running"
-        )
-    api = Api(target, _token(around), patience_s=patience_s)
+    supervised = state is None or store.is_locked()
+    # Where nobody starts again what died, patience is of no use.
+    api = Api(target, _token(around), patience_s=patience_s if supervised else 0)
     try:
         yield api
+    except Refusal as refusal:
+        if refusal.reason != "PEER_UNREACHABLE" or supervised:
+            raise
+        words = f"the cloud of {around.home.path} is not running"
+        raise Refusal("UNAVAILABLE", "CLOUD_NOT_RUNNING", words) from refusal
     finally:
         api.close()
 
@@ -140,11 +143,10 @@ def as_json(message: Message) -> dict[str, Any]:
     """The protobuf JSON mapping with the proto's own names; fields that are not set stand with
     their defaults.
     """
-    return dict(
-        json_format.MessageToDict(
-            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
+    mapped = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    return {f.name: mapped[f.name] for f in message.DESCRIPTOR.fields if f.name in mapped}
 
 
 def new_request_id() -> str:

@@ -18,7 +18,7 @@ from services.cli.flows.ports import Tell
 from services.cli.logic import state as states
 from services.cli.logic.home import FORMAT, Home, check_format, check_length
 from services.cli.logic.state import CloudState
-from services.domain.errors import Denied, Unavailable
+from services.domain.errors import Denied, Invalid, Unavailable
 
 LOCK_TRIES = 5
 
@@ -52,15 +52,31 @@ class HomeStore:
     def make_folders(self) -> None:
         """Makes the home's folders, readable only by their owner. Raises Invalid, Denied."""
         check_length(self._home, as_root=os.geteuid() == 0)
+        self._check_folder()
         for folder in self._home.folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._home.path.stat().st_uid != os.geteuid():
+        self._home.path.chmod(0o700)
+
+    def _check_folder(self) -> None:
+        """A wrong STEAD_HOME must not cost a folder of other things its mode."""
+        home = self._home.path
+        if not home.exists():
+            return
+        if home.stat().st_uid != os.geteuid():
             raise Denied(
                 "HOME_NOT_YOURS",
-                f"the home {self._home.path} belongs to another user; "
+                f"the home {home} belongs to another user; STEAD_HOME=FOLDER chooses another",
+            )
+        own = {folder.name for folder in self._home.folders} | {"postgres", "postgres.new"}
+        # An interrupted first write leaves a name with a dot.
+        names = {path.name for path in home.iterdir() if not path.name.startswith(".")}
+        strange = sorted(names - own)
+        if strange and not self._home.cloud_file.exists():
+            raise Invalid(
+                "HOME_NOT_EMPTY",
+                f"{home} is no home of a cloud and not empty (it has {strange[0]}); "
                 "STEAD_HOME=FOLDER chooses another",
             )
-        self._home.path.chmod(0o700)
 
     def lock(self) -> bool:
         """Takes the supervisor's lock; false if another process has it."""

@@ -144,7 +144,8 @@ def _run_libvirtd(place: Place) -> int:
     if not place.as_root:
         return run_above(_libvirtd(place.config, place.run), _session_environment(place))
     unshare = [_find("unshare", "util-linux"), "--mount", "--uts"]
-    again = [sys.executable, "-m", _MODULE, "--home", str(place.folder.parent), "--in-namespace"]
+    python = [sys.executable, *(["-P"] if sys.flags.safe_path else [])]
+    again = [*python, "-m", _MODULE, "--home", str(place.folder.parent), "--in-namespace"]
     return run_above([*unshare, *again], dict(os.environ))
 
 
@@ -177,21 +178,25 @@ def _enter(place: Place) -> None:
     for name, target in _MOUNTS.items():
         Path(target).mkdir(mode=0o755, parents=True, exist_ok=True)
         _mount("mount", "--bind", "--", str(place.folder / name), target)
-    _add_account("/etc/passwd", "65534:65534::/nonexistent:/usr/sbin/nologin", place)
-    _add_account("/etc/group", "65534:", place)
+    # Debian's libvirtd does not start without this user, whom another package of it makes.
+    _add(f"{_DEBIAN_USER}:x:65534:65534::/nonexistent:/usr/sbin/nologin", "/etc/passwd", place)
+    _add(f"{_DEBIAN_USER}:x:65534:", "/etc/group", place)
     if os.path.ismount("/sys/fs/cgroup"):
         _mount("umount", "--lazy", "--", "/sys/fs/cgroup")
-    # Two libvirtds of one host name and UUID would take each other for the same host.
-    socket.sethostname(f"stead-{(place.folder / 'host-uuid').read_text()[:8]}")
+    # Two libvirtds of one host name and UUID would take each other for the same host. libvirtd asks
+    # for the address of its host name at every start of a guest, and shall not wait for a network.
+    hostname = f"stead-{(place.folder / 'host-uuid').read_text()[:8]}"
+    _add(f"127.0.1.1 {hostname}", "/etc/hosts", place)
+    socket.sethostname(hostname)
 
 
-def _add_account(file: str, rest: str, place: Place) -> None:
-    # Debian's libvirtd does not start without this user, whom another package of it makes.
-    accounts = Path(file).read_text()
-    if any(line.startswith(f"{_DEBIAN_USER}:") for line in accounts.splitlines()):
+def _add(line: str, file: str, place: Place) -> None:
+    """Adds a line to a file of the system, in this namespace alone, unless the user is there."""
+    lines = Path(file).read_text().splitlines()
+    if any(there.startswith(f"{_DEBIAN_USER}:") for there in lines):
         return
     extended = place.config / Path(file).name
-    extended.write_text(f"{accounts.rstrip()}\n{_DEBIAN_USER}:x:{rest}\n")
+    extended.write_text("\n".join([*lines, line, ""]))
     extended.chmod(0o644)
     _mount("mount", "--bind", "--", str(extended), file)
 

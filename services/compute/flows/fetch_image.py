@@ -5,9 +5,9 @@ resumed at its offset by the next one who asks. Does not own files.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.compute.flows.ports import Blobs, ImageShelf, StepFailed
@@ -28,7 +28,7 @@ class Flight:
     image: Image
     landed: asyncio.Task[Path]
     received_bytes: int = 0
-    waiting: int = 0
+    waiting: set[Callable[[], None]] = field(default_factory=set)
 
     @property
     def percent(self) -> int:
@@ -45,22 +45,24 @@ class ImageFetcher:
         self._locks: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
-    async def join(self, image: Image, blobs: Blobs) -> AsyncIterator[Flight]:
-        """Gives the flight of an image, started if there is none; the last to leave an unfinished
-        one ends it.
+    async def join(
+        self, image: Image, blobs: Blobs, *, on_landed: Callable[[], None]
+    ) -> AsyncIterator[Flight]:
+        """Gives the flight of an image, started if there is none; the last to leave ends it.
 
-        `landed` raises StepFailed (the store has no such image, or it is corrupt there), or what
-        broke the transfer.
+        `on_landed`, one of its own for each who joins, is called when it is over. `landed` then
+        raises StepFailed (the store has no such image, or it is corrupt there), or what broke the
+        transfer.
         """
         flight = self._flights.get(image.digest)
         if flight is None:
             flight = self._start(image, blobs)
-        flight.waiting += 1
+        flight.waiting.add(on_landed)
         try:
             yield flight
         finally:
-            flight.waiting -= 1
-            if flight.waiting == 0:
+            flight.waiting.discard(on_landed)
+            if not flight.waiting:
                 await self._end(flight)
 
     def _start(self, image: Image, blobs: Blobs) -> Flight:
@@ -71,7 +73,12 @@ class ImageFetcher:
             async with lock:
                 return await self._fetch(flight, blobs)
 
+        def tell(_: asyncio.Task[Path]) -> None:
+            for on_landed in flight.waiting:
+                on_landed()
+
         flight = Flight(image, asyncio.get_running_loop().create_task(fly()))
+        flight.landed.add_done_callback(tell)
         self._flights[image.digest] = flight
         return flight
 

@@ -33,8 +33,8 @@ STARTS_PER_PASS_MAX = 4
 RETRY_S = 0.2
 RETRY_S_MAX = 30.0
 SLOW_LOOK_S = 30.0
-FLIGHT_LOOK_S = 0.25
-PROGRESS_S = 2.0
+LOOK_S_MAX = 60.0
+PROGRESS_S = 3.0
 DRIVER_STEP_S = 600.0
 
 
@@ -113,28 +113,32 @@ class Reconciler:
 
     async def _look_round(self, instance_ids: Sequence[str]) -> list[list[Guest] | Exception]:
         by_instance: dict[str, list[Guest]] = {}
-        for guest in await self._driver.list_guests():
+        async with asyncio.timeout(LOOK_S_MAX):
+            guests = await self._driver.list_guests()
+        for guest in guests:
             by_instance.setdefault(guest.identity.instance_id, []).append(guest)
         return [by_instance.get(instance_id, []) for instance_id in instance_ids]
 
     async def _work(self, instance_id: str, again: asyncio.Event) -> None:
         tries = 0
-        while True:
-            again.clear()
-            try:
-                await self._settle(instance_id)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-                tries += 1
-                logger().warning(
-                    "step failed", instance=instance_id, tries=tries, error=repr(error)
-                )
-                await _wait(again, _backoff_s(tries))
-                continue
-            tries = 0
-            if not again.is_set():
-                # No await between the check and this: a nudge cannot fall in between.
-                del self._workers[instance_id]
-                return
+        try:
+            while True:
+                again.clear()
+                try:
+                    await self._settle(instance_id)
+                    tries = 0
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+                    tries += 1
+                    logger().warning(
+                        "step failed", instance=instance_id, tries=tries, error=repr(error)
+                    )
+                    await _wait(again, _backoff_s(tries))
+                    continue
+                # No await from here to the end: a nudge cannot fall in between.
+                if not again.is_set():
+                    return
+        finally:
+            del self._workers[instance_id]
 
     async def _settle(self, instance_id: str) -> None:
         starts = 0
@@ -201,17 +205,17 @@ class Reconciler:
         """The wish's image; None if something else is wanted before it has come."""
         image = wanted.spec.image
         assert image is not None, "a wish to be present names an image"
-        waited_s = 0.0
-        async with self._images.join(image, self._blobs) as flight:
+        again = self._workers[wanted.claim.instance_id][1]
+        async with self._images.join(image, self._blobs, on_landed=again.set) as flight:
             while self.wishes.get(wanted.claim) == wanted:
-                await asyncio.wait({flight.landed}, timeout=FLIGHT_LOOK_S)
                 if flight.landed.done():
                     return ImageFile(flight.landed.result(), image.kind, image.architecture)
-                waited_s += FLIGHT_LOOK_S
-                if waited_s % PROGRESS_S == 0:
-                    self._say(
-                        Observation(wanted.claim, progress=f"fetching image {flight.percent} %")
-                    )
+                # The look that follows this step makes up for the nudges that it takes.
+                if await _wait(again, PROGRESS_S):
+                    again.clear()
+                else:
+                    progress = f"fetching image {flight.percent} %"
+                    self._say(Observation(wanted.claim, progress=progress))
         return None
 
     def _observe(self, wanted: Sequence[Wanted], guests: Sequence[Guest]) -> None:
@@ -256,9 +260,10 @@ def _backoff_s(tries: int) -> float:
     return min(RETRY_S_MAX, RETRY_S * 2.0 ** min(tries, 10)) * SystemRandom().uniform(0.5, 1.0)
 
 
-async def _wait(again: asyncio.Event, timeout_s: float) -> None:
+async def _wait(again: asyncio.Event, timeout_s: float) -> bool:
+    """Whether `again` was set in time."""
     try:
         async with asyncio.timeout(timeout_s):
-            await again.wait()
+            return await again.wait()
     except TimeoutError:
-        return
+        return False

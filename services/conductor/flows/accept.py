@@ -239,6 +239,8 @@ class Acceptor:
                 field="name",
                 metadata={"name": name, "id": refused.resource_id},
             )
+        if refused.refusal is Refusal.MALFORMED:
+            raise Invalid("INVALID_FIELD", "the request has a value that cannot be stored")
         raise Unavailable("ROW_CONTENDED", f"refused as {refused.refusal.value}; ask again")
 
     async def _replay_or(self, asked: Asked, kind: ResourceKind, error: CloudError) -> Accepted:

@@ -57,7 +57,9 @@ class Advancer:
             elif isinstance(step, LetGo):
                 await self._let_go(step.situation)
         if places:
-            await self._bus.place(places, self._committer.head_revision)
+            # What these situations were read beside, whoever committed it: a refusal has to know it.
+            head = max(situation.head_revision for situation in situations.values())
+            await self._bus.place(places, head)
         for (host_id, incarnation), wanted in commands.items():
             await self._bus.command(host_id, incarnation, wanted)
         return [None] * len(instance_ids)

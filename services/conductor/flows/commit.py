@@ -20,11 +20,6 @@ class Committer:
         self._head = 0
         self._lane: Lane[Item, Outcome] = Lane(self._round, name="commits")
 
-    @property
-    def head_revision(self) -> int:
-        """The newest revision that this conductor has committed or read."""
-        return self._head
-
     async def commit(self, item: Item, key: str = "") -> Outcome:
         """Commits one item with whatever else waits; `key` is whose turn it takes (the project)."""
         return await self._lane.submit(item, key)

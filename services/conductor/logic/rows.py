@@ -138,12 +138,13 @@ class ClaimRow:
 @dataclass(frozen=True, slots=True)
 class Situation:
     """All that decides about one instance, read at once: its row, its unfinished operation, its
-    claims.
+    claims. `head_revision` is the commit at which that was so.
     """
 
     instance: InstanceRow
     operation: OperationRow | None
     claims: tuple[ClaimRow, ...]
+    head_revision: int = 0
 
     @property
     def holder(self) -> ClaimRow | None:
@@ -259,11 +260,12 @@ class Item:
 
 
 class Refusal(Enum):
-    """Why the store did not commit an item."""
+    """Why the store did not commit an item. MALFORMED: it holds a value that no row can hold."""
 
     REPLAYED = "REPLAYED"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     STALE = "STALE"
+    MALFORMED = "MALFORMED"
     NAME_TAKEN = "NAME_TAKEN"
     NO_ROOM = "NO_ROOM"
     NO_CLAIM = "NO_CLAIM"

@@ -1,19 +1,12 @@
 """What is to be done next for an instance, as a table that a reader can check.
 
-| operation        | phase    | step    | how it ends
-|
-|------------------|----------|---------|-----------------------------------------------------------
---------|
-| CREATE_INSTANCE  | PLACING  | Place   | a decision makes a claim; a refusal fails the operation
-|
-| CREATE_INSTANCE  | BUILDING | Command | the holder reports the generation applied, or absence
-(tried on)  |
-| DELETE_INSTANCE  | REMOVING | Command | the holder reports absence
-|
-| DELETE_INSTANCE  | REMOVING | LetGo   | its host is DOWN: DELETED now, the claim stays LEAVING
-|
-| any              | ENDED    | none    |
-|
+| operation        | phase    | step    | how it ends                                          |
+|------------------|----------|---------|------------------------------------------------------|
+| CREATE_INSTANCE  | PLACING  | Place   | a decision makes a claim; a refusal fails it         |
+| CREATE_INSTANCE  | BUILDING | Command | the holder reports it applied, or absence (tried on) |
+| DELETE_INSTANCE  | REMOVING | Command | the holder reports absence                           |
+| DELETE_INSTANCE  | REMOVING | LetGo   | host DOWN: DELETED now, the claim stays LEAVING      |
+| any              | ENDED    | none    |                                                      |
 
 Every step may be repeated; repeating is only waste. Does not own when to look again: the flow does.
 """
@@ -49,6 +42,8 @@ class LetGo:
 
 Step = Place | Command | LetGo
 
+# The pace of looks, for the store to keep: a lost place message costs 1 s, a lost command 2 s while
+# the operation is young; later looks double up to 60 s. Source: MECHANICS B5.
 LOOK_AGAIN_FIRST_S = 2.0
 LOOK_AGAIN_MAX_S = 60.0
 PLACE_AGAIN_S = 1.0
@@ -72,15 +67,3 @@ def next_step(situation: Situation) -> Step | None:
     ):
         return LetGo(situation)
     return Command(situation.instance, holder)
-
-
-def look_again_s(phase: Phase, looks: int, age_s: float) -> float:
-    """How long until the next look at an unfinished operation, in seconds, without jitter.
-
-    A lost place message costs 1 s, a lost command 2 s while the operation is young; later looks
-    double up to 60 s. Source: MECHANICS B5.
-    """
-    if age_s < YOUNG_S:
-        return PLACE_AGAIN_S if phase is Phase.PLACING else LOOK_AGAIN_FIRST_S
-    doubled: float = LOOK_AGAIN_FIRST_S * 2.0 ** min(looks, 10)
-    return min(LOOK_AGAIN_MAX_S, doubled)

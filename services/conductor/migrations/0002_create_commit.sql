@@ -84,7 +84,7 @@ CREATE FUNCTION refused_items(
       FROM (SELECT *, row_number() OVER (PARTITION BY instance_id, epoch ORDER BY sequence DESC, item) AS place
               FROM unnest(claims) WHERE change = 4) w
       JOIN host h ON h.id = w.host_id
-      JOIN claim c ON c.instance_id = w.instance_id AND c.epoch = w.epoch
+      LEFT JOIN claim c ON c.instance_id = w.instance_id AND c.epoch = w.epoch
      WHERE h.incarnation <> w.incarnation OR (c.incarnation, c.sequence) >= (w.incarnation, w.sequence) OR w.place > 1
     UNION ALL
     SELECT w.item, 'STALE', NULL, NULL
@@ -218,19 +218,25 @@ $$;
 CREATE FUNCTION write_hosts(
     hosts host_write[], claims claim_write[], refused integer[], touched text[], first bigint
 ) RETURNS void LANGUAGE sql AS $$
+    -- Not one statement ON CONFLICT: of two that greet first for a host at once the second must fail, not follow.
     INSERT INTO host (id, machine_id, boot_id, state, incarnation, target_vcpus, target_memory_mib, target_disk_gib,
                       ceiling_vcpus, ceiling_memory_mib, ceiling_disk_gib, version, revision, body)
     SELECT id, machine_id, boot_id, state, incarnation, target_vcpus, target_memory_mib, target_disk_gib,
            target_vcpus, target_memory_mib, target_disk_gib, 0, 0, body
-      FROM unnest(hosts) WHERE item <> ALL (refused)
-        ON CONFLICT (id) DO UPDATE SET
-           machine_id = excluded.machine_id, boot_id = excluded.boot_id, state = excluded.state,
-           incarnation = excluded.incarnation, target_vcpus = excluded.target_vcpus,
-           target_memory_mib = excluded.target_memory_mib, target_disk_gib = excluded.target_disk_gib,
-           ceiling_vcpus = greatest(excluded.target_vcpus, host.used_vcpus),
-           ceiling_memory_mib = greatest(excluded.target_memory_mib, host.used_memory_mib),
-           ceiling_disk_gib = greatest(excluded.target_disk_gib, host.used_disk_gib),
-           body = excluded.body;
+      FROM unnest(hosts) WHERE item <> ALL (refused) AND expected = 0;
+    UPDATE host h SET
+           machine_id = w.machine_id, boot_id = w.boot_id, state = w.state, incarnation = w.incarnation,
+           target_vcpus = w.target_vcpus, target_memory_mib = w.target_memory_mib, target_disk_gib = w.target_disk_gib,
+           ceiling_vcpus = greatest(w.target_vcpus, h.used_vcpus),
+           ceiling_memory_mib = greatest(w.target_memory_mib, h.used_memory_mib),
+           ceiling_disk_gib = greatest(w.target_disk_gib, h.used_disk_gib),
+           body = w.body
+      FROM unnest(hosts) w WHERE w.item <> ALL (refused) AND w.expected > 0 AND h.id = w.id;
+    -- To greet is to beat: a new incarnation is never found without its lease. In the order in which beats lock.
+    INSERT INTO lease (host_id, incarnation, beat_at)
+    SELECT id, incarnation, now() FROM unnest(hosts)
+     WHERE item <> ALL (refused) AND incarnation <> expected ORDER BY id
+        ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, beat_at = excluded.beat_at;
     WITH asked AS (
         SELECT host_id, vcpus, memory_mib, disk_gib, 1 AS claim_count
           FROM unnest(claims) WHERE change = 1 AND item <> ALL (refused)

@@ -1,4 +1,6 @@
-"""The service api as a process of its own, between a real bus and a conductor in memory, and tokens to call it with."""
+"""The service api as a process of its own, between a real bus and a conductor in memory, and tokens
+to call it with.
+"""
 
 import asyncio
 import os
@@ -18,8 +20,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-
-from services.runtime import bus, subjects
 from stead.internal.v1 import compute_pb2_grpc
 from stead.v1 import (
     flavor_pb2_grpc,
@@ -28,6 +28,8 @@ from stead.v1 import (
     instance_pb2_grpc,
     operation_pb2_grpc,
 )
+
+from services.runtime import bus, subjects
 from tests.engines import PATIENCE_S, Nats, free_port, nats_server
 from tests.fakes.conductor import FakeConductor
 

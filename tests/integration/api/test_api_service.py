@@ -1,13 +1,15 @@
-"""The front desk as its users see it: every RPC by the real wire, with a conductor in memory behind."""
+"""The front desk as its users see it: every RPC by the real wire, with a conductor in memory
+behind.
+"""
 
 import asyncio
 from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
-
 from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
-from tests.fakes.conductor import INSTANCE
+
+from tests.fakes.conductor_rows import INSTANCE
 from tests.integration.api.cloud import ApiCloud, User, new_id, refusal
 from tests.integration.api.uploads import RAW, imported
 
@@ -83,7 +85,7 @@ async def test_a_wait_ends_when_the_operation_does(cloud: ApiCloud) -> None:
     user = cloud.user("waiting", "member")
     answer = await created(cloud, user)
     request = operation_pb2.WaitOperationRequest(
-        id=answer.operation.id, timeout=duration_pb2.Duration(seconds=60)
+        id=answer.operation.id.upper(), timeout=duration_pb2.Duration(seconds=60)
     )
     waiting = asyncio.ensure_future(user.WaitOperation(request))
     await asyncio.sleep(0.2)

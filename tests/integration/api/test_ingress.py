@@ -1,4 +1,6 @@
-"""The door of computes: what hosts say reaches the conductor, and bytes and consoles go their own roads."""
+"""The door of computes: what hosts say reaches the conductor, and bytes and consoles go their own
+roads.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,10 +9,10 @@ from typing import Any
 
 import grpc
 import pytest
-
-from services.runtime import bus, subjects
 from stead.internal.v1 import compute_pb2 as pb
 from stead.v1 import host_pb2, instance_pb2
+
+from services.runtime import bus, subjects
 from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id, refusal
 from tests.integration.api.test_api_service import created
 from tests.integration.api.uploads import RAW, imported

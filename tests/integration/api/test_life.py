@@ -11,8 +11,8 @@ import grpc
 import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from stead.v1 import image_pb2, instance_pb2, operation_pb2
+
 from tests.integration.api.cloud import ApiCloud, Refusal, api_cloud, refusal
 from tests.integration.api.test_api_service import created
 from tests.integration.api.test_ingress import agent
@@ -138,4 +138,4 @@ async def test_a_full_disk_is_told_and_leaves_nothing(own_cloud: ApiCloud) -> No
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]

@@ -1,4 +1,5 @@
-"""api with the real conductor, scheduler, PostgreSQL and bus: only the host is played, over the real door.
+"""api with the real conductor, scheduler, PostgreSQL and bus: only the host is played, over the
+real door.
 
 Goal: what api assumes of the conductor is so. Method: the whole life of an instance, and the bad
 requests whose refusals come from the conductor.
@@ -8,22 +9,26 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 import pytest_asyncio
-
-from services.runtime import bus, subjects
+from google.protobuf.descriptor import MethodDescriptor
 from stead.internal.v1 import compute_pb2 as pb
 from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
+
+from services.runtime import bus, subjects
 from tests.engines import PATIENCE_S, nats_server, postgres
 from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id, refusal
+from tests.integration.api.test_any_bytes import answered, methods
 from tests.integration.api.test_ingress import agent
 from tests.integration.api.test_watch import watching
-from tests.integration.api.uploads import RAW, description, imported, parts
+from tests.integration.api.uploads import RAW, description, imported, parts, qcow2
 
 DONE = operation_pb2.OPERATION_STATE_DONE
+RUNNING = instance_pb2.INSTANCE_POWER_RUNNING
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -41,11 +46,8 @@ async def whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiCl
             "STEAD_SCHEDULER_CONDUCTOR": cloud.conductor_target,
         }
         for service in ("conductor", "scheduler"):
-            processes.append(
-                await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", f"services.{service}", env=environment
-                )
-            )
+            argv = (sys.executable, "-m", f"services.{service}")
+            processes += [await asyncio.create_subprocess_exec(*argv, env=environment)]
         await cloud.start_api()
         try:
             await cloud.until_ready()
@@ -61,9 +63,7 @@ async def whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiCl
 
 async def flavor(cloud: ApiCloud, **changed: int) -> flavor_pb2.Flavor:
     sizes = {"vcpus": 1, "memory_mib": 64, "disk_gib": 1, **changed}
-    request = flavor_pb2.CreateFlavorRequest(
-        request_id=new_id(), name=f"f-{new_id()}", **sizes
-    )
+    request = flavor_pb2.CreateFlavorRequest(request_id=new_id(), name=f"f-{new_id()}", **sizes)
     made: flavor_pb2.Flavor = (await cloud.admin().CreateFlavor(request)).flavor
     return made
 
@@ -98,66 +98,67 @@ def hello(host_id: str) -> pb.Hello:
     )
 
 
-async def test_an_instance_lives_its_whole_life_and_its_watcher_sees_every_version(
-    whole: ApiCloud,
-) -> None:
-    user = whole.user("life", "member")
-    asked = await wish(whole, user)
+@asynccontextmanager
+async def commanded(cloud: ApiCloud, host_id: str) -> AsyncIterator["asyncio.Queue[pb.Wanted]"]:
+    """What the conductor wants of a host, as its commands come."""
     wanted: asyncio.Queue[pb.Wanted] = asyncio.Queue()
-    connected = await bus.connect(whole.nats.url, name="host", credential=("stead", "secret"))
+    connected = await bus.connect(cloud.nats.url, name="host", credential=("stead", "secret"))
 
     async def receive(payload: bytes) -> None:
         for one in pb.CommandBatch.FromString(payload).wanted:
             await wanted.put(one)
 
-    await connected.subscribe(subjects.host_command(CLOUD_ID, "h-life"), receive)
+    await connected.subscribe(subjects.host_command(CLOUD_ID, host_id), receive)
     try:
-        async with watching(user) as watcher, agent(whole, "h-life") as host:
-            await watcher.snapshot()
-            assert (await host.say(hello=hello("h-life"))).view.incarnation == 1
-            answer = await user.CreateInstance(asked)
-            instance_id = answer.instance.id
-            command = await asyncio.wait_for(wanted.get(), 60)
-            assert (command.instance_id, command.spec.present) == (instance_id, True)
-            told = await host.observe(
-                instance_id,
-                command.epoch,
-                applied_generation=command.generation,
-                power=instance_pb2.INSTANCE_POWER_RUNNING,
-            )
-            (result,) = told.acknowledgements.results
-            assert result.outcome == pb.OBSERVATION_OUTCOME_APPLIED
-            waited = await user.WaitOperation(
-                operation_pb2.WaitOperationRequest(id=answer.operation.id)
-            )
-            assert waited.operation.state == DONE
-            shown = await user.GetInstance(instance_pb2.GetInstanceRequest(id=instance_id))
-            assert shown.instance.state == instance_pb2.INSTANCE_STATE_ACTIVE
-            assert shown.instance.host_id == ""
-            listed = await user.ListInstances(
-                instance_pb2.ListInstancesRequest(filter='state = "ACTIVE"')
-            )
-            assert [i.id for i in listed.instances] == [instance_id]
-            gone = await user.DeleteInstance(
-                instance_pb2.DeleteInstanceRequest(request_id=new_id(), id=instance_id)
-            )
-            while (command := await asyncio.wait_for(wanted.get(), 60)).spec.present:
-                pass
-            await host.observe(instance_id, command.epoch, absent=True)
-            waited = await user.WaitOperation(
-                operation_pb2.WaitOperationRequest(id=gone.operation.id)
-            )
-            assert waited.operation.state == DONE
-            while (await watcher.next()).state != instance_pb2.INSTANCE_STATE_DELETED:
-                pass
-            assert watcher.changes[0].version == 1
-            shown_host = await whole.admin().GetHost(host_pb2.GetHostRequest(id="h-life"))
-            assert shown_host.host.target.vcpus == 32
-            assert shown_host.host.claims == 0
-        refused = await refusal(user.GetInstance(instance_pb2.GetInstanceRequest(id=instance_id)))
-        assert refused.reason == "INSTANCE_NOT_FOUND"
+        yield wanted
     finally:
         await connected.close()
+
+
+async def ended(user: User, operation: operation_pb2.Operation) -> int:
+    request = operation_pb2.WaitOperationRequest(id=operation.id)
+    state: int = (await user.WaitOperation(request)).operation.state
+    return state
+
+
+async def test_an_instance_lives_its_whole_life_and_its_watcher_sees_every_version(
+    whole: ApiCloud,
+) -> None:
+    user = whole.user("life", "member")
+    asked = await wish(whole, user)
+    async with (
+        commanded(whole, "h-life") as wanted,
+        watching(user) as watcher,
+        agent(whole, "h-life") as host,
+    ):
+        await watcher.snapshot()
+        assert (await host.say(hello=hello("h-life"))).view.incarnation == 1
+        answer = await user.CreateInstance(asked)
+        named = instance_pb2.GetInstanceRequest(id=answer.instance.id)
+        command = await asyncio.wait_for(wanted.get(), 60)
+        assert (command.instance_id, command.spec.present) == (named.id, True)
+        seen = {"applied_generation": command.generation, "power": RUNNING}
+        told = await host.observe(named.id, command.epoch, **seen)
+        (result,) = told.acknowledgements.results
+        assert result.outcome == pb.OBSERVATION_OUTCOME_APPLIED
+        assert await ended(user, answer.operation) == DONE
+        shown = (await user.GetInstance(named)).instance
+        assert (shown.state, shown.host_id) == (instance_pb2.INSTANCE_STATE_ACTIVE, "")
+        active = instance_pb2.ListInstancesRequest(filter='state = "ACTIVE"')
+        assert [i.id for i in (await user.ListInstances(active)).instances] == [named.id]
+        gone = await user.DeleteInstance(
+            instance_pb2.DeleteInstanceRequest(request_id=new_id(), id=named.id)
+        )
+        while (command := await asyncio.wait_for(wanted.get(), 60)).spec.present:
+            pass
+        await host.observe(named.id, command.epoch, absent=True)
+        assert await ended(user, gone.operation) == DONE
+        while (await watcher.next()).state != instance_pb2.INSTANCE_STATE_DELETED:
+            pass
+        assert watcher.changes[0].version == 1
+        shown_host = (await whole.admin().GetHost(host_pb2.GetHostRequest(id="h-life"))).host
+        assert (shown_host.target.vcpus, shown_host.claims) == (32, 0)
+    assert (await refusal(user.GetInstance(named))).reason == "INSTANCE_NOT_FOUND"
 
 
 @pytest.mark.parametrize(
@@ -180,13 +181,9 @@ async def test_a_wish_that_cannot_be_granted_changes_nothing(
 
 
 async def test_an_image_too_large_for_the_flavor_is_refused(whole: ApiCloud) -> None:
-    from tests.integration.api.uploads import qcow2
-
     user = whole.user("large", "member")
     image = await imported(user, qcow2(5 << 30), kind=image_pb2.IMAGE_KIND_QCOW2)
-    refused = await refusal(
-        user.CreateInstance(await wish(whole, user, image_id=image.id))
-    )
+    refused = await refusal(user.CreateInstance(await wish(whole, user, image_id=image.id)))
     assert (refused.code.name, refused.reason) == ("INVALID_ARGUMENT", "IMAGE_TOO_LARGE")
 
 
@@ -257,9 +254,7 @@ async def test_lists_and_pages_agree_with_the_conductor(whole: ApiCloud) -> None
     own = await imported(user)
     seen = [i.id for i in (await user.ListImages(image_pb2.ListImagesRequest())).images]
     assert {public.id, own.id} <= set(seen)
-    found = await user.ListImages(
-        image_pb2.ListImagesRequest(filter=f'digest = "{public.digest}"')
-    )
+    found = await user.ListImages(image_pb2.ListImagesRequest(filter=f'digest = "{public.digest}"'))
     assert [i.id for i in found.images] == [public.id]
     made = []
     for _ in range(5):
@@ -287,3 +282,10 @@ async def test_lists_and_pages_agree_with_the_conductor(whole: ApiCloud) -> None
         operation_pb2.ListOperationsRequest(filter=f'resource_id = "{made[0]}"')
     )
     assert [o.resource_id for o in operations.operations] == [made[0]]
+
+
+@pytest.mark.parametrize("method", list(methods()), ids=lambda m: m.name)
+async def test_any_request_is_answered_with_a_reason(
+    whole: ApiCloud, method: MethodDescriptor
+) -> None:
+    await answered(whole, method, 40)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from stead.v1 import image_pb2
+
 from tests.integration.api.cloud import User, new_id
 
 RAW = bytes(range(256)) * 4096

@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 
 import pytest
+from stead.internal.v1 import compute_pb2
 
+from services.compute.edges.drivers.fake import FakeDriver
 from services.compute.flows.agent import SupersededError
 from services.compute.flows.answer_question import answer_question
 from services.compute.flows.ports import Question
@@ -21,6 +23,10 @@ def is_running(observation) -> bool:
 
 def is_absent(observation) -> bool:
     return observation.absent
+
+
+async def is_applied(driver: FakeDriver) -> bool:
+    return any(guest.applied_generation == 1 for guest in await driver.list_guests())
 
 
 def store(stage: Stage, content: bytes = IMAGE) -> None:
@@ -49,6 +55,19 @@ async def test_a_wish_of_the_view_is_built_without_a_command(stage: Stage):
     wish = stage.ingress.want("h1", wanted("a", IMAGE))
     async with stage.living(stage.driver()) as host:
         await host.until_seen(wish, is_running)
+
+
+async def test_a_lost_command_is_made_up_for_by_the_answer_to_a_beat(stage: Stage):
+    store(stage)
+    async with stage.living(stage.driver()) as host:
+        await host.viewed()
+        wish = stage.ingress.want("h1", wanted("a", IMAGE))
+        answer = compute_pb2.BeatAnswer(wanted_revision=wish.revision)
+        response = compute_pb2.StreamInstanceStatesResponse(beat_answer=answer)
+        await stage.ingress.hosts["h1"].outgoing.put(response)
+        await host.until_seen(wish, is_running)
+        assert stage.ingress.hosts["h1"].view_asks == 1
+        assert stage.ingress.hosts["h1"].incarnation == 1
 
 
 async def test_two_hundred_guests_fetch_one_image_once(stage: Stage):
@@ -200,8 +219,8 @@ async def test_while_the_control_plane_is_away_work_goes_on_and_is_told_afterwar
         await asyncio.sleep(0.1)
         await stage.ingress.stop()
         async with asyncio.timeout(60):
-            while not [g for g in await driver.list_guests() if g.applied_generation == 1]:
-                await asyncio.sleep(0.05)  # only a look can tell
+            while not await is_applied(driver):  # noqa: ASYNC110  # only a look can tell
+                await asyncio.sleep(0.05)
         await stage.ingress.start(stage.target)
         await host.until_seen(wish, is_running)
         assert stage.ingress.hosts["h1"].incarnation == 2

@@ -65,8 +65,8 @@ class Process:
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(120):
-            while not await self.ready():
-                await asyncio.sleep(0.05)  # health is asked, not told
+            while not await self.ready():  # noqa: ASYNC110  # health is asked, not told
+                await asyncio.sleep(0.05)
 
     async def end(self, number: int) -> int:
         if self.running.returncode is None:
@@ -152,6 +152,21 @@ async def test_without_bus_and_control_plane_it_is_alive_not_ready_and_ends_in_t
     assert await process.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < 10
     await stage.ingress.start(stage.target)
+
+
+async def test_a_process_whose_host_is_superseded_ends_and_leaves_its_guests(
+    stage: Stage, nats_port: int
+):
+    stage.ingress.blobs[hashlib.sha256(IMAGE).hexdigest()] = IMAGE
+    process = Process(stage, nats_port)
+    await process.start()
+    wish = stage.ingress.want("h1", wanted("a", IMAGE))
+    await process.until_ready()
+    await stage.ingress.push_view("h1")
+    await until_running(stage, "h1", wish)
+    await stage.ingress.supersede("h1")
+    assert await asyncio.wait_for(process.running.wait(), 60) == 0
+    assert len(list((stage.folder / "state" / "fake" / "h1").iterdir())) == 1
 
 
 async def test_hundreds_of_hosts_live_in_one_process_and_share_one_image(

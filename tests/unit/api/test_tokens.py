@@ -71,7 +71,9 @@ def test_the_cache_is_bounded() -> None:
     tokens = checker()
     first = token()
     tokens.caller(first)
-    tokens._cache.update({number.to_bytes(32): tokens.caller(first) for number in range(CACHED_MAX)})
+    tokens._cache.update(
+        {number.to_bytes(32): tokens.caller(first) for number in range(CACHED_MAX)}
+    )
     tokens.caller(token(sub="another"))
     assert len(tokens._cache) <= CACHED_MAX + 1
     assert tokens.caller(first).subject == "someone"

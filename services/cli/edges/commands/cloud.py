@@ -11,6 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.edges.commands.flags import OutputFlag, around
+from services.cli.edges.commands.up_flags import (
+    DetachFlag,
+    DriverFlag,
+    FakeHostsFlag,
+    LibvirtFlag,
+    ListenFlag,
+    NatsFlag,
+    PostgresFlag,
+)
 from services.cli.edges.daemon import Starter, detach
 from services.cli.edges.homes import HomeStore
 from services.cli.edges.plans import LocalPlans
@@ -22,7 +31,7 @@ from services.cli.flows.ports import Tell
 from services.cli.flows.status import Status, look
 from services.cli.flows.up import Machine, bring_up, join_running
 from services.cli.logic.home import Home
-from services.cli.logic.options import DRIVERS, Options, options_from, written
+from services.cli.logic.options import Options, options_from, written
 from services.cli.logic.refusal import Exit, refusal_of
 from services.cli.logic.surroundings import Surroundings
 from services.domain.errors import CloudError
@@ -31,37 +40,13 @@ COUNT_PATIENCE_S = 3.0
 
 
 def up(
-    detached: Annotated[
-        bool, typer.Option("--detach", help="Return when the cloud is up; it goes on by itself.")
-    ] = False,
-    driver: Annotated[
-        list[str] | None,
-        typer.Option(help=f"What runs guests: {', '.join(DRIVERS)}; as often as wanted. [libvirt]"),
-    ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="STEAD_API_LISTEN",
-            help="Where api listens. [127.0.0.1:8774]",
-        ),
-    ] = None,
-    postgres: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", envvar="STEAD_CONDUCTOR_POSTGRES_URL", help="Your own PostgreSQL."
-        ),
-    ] = None,
-    nats: Annotated[
-        str | None, typer.Option(metavar="URL", envvar="STEAD_NATS_URL", help="Your own NATS.")
-    ] = None,
-    libvirt_uri: Annotated[
-        str | None,
-        typer.Option(metavar="URI", envvar="STEAD_COMPUTE_LIBVIRT_URI", help="Your own libvirtd."),
-    ] = None,
-    fake_hosts: Annotated[
-        int | None, typer.Option(metavar="N", help="How many hosts the fake driver stands for. [1]")
-    ] = None,
+    detached: DetachFlag = False,
+    driver: DriverFlag = None,
+    listen: ListenFlag = None,
+    postgres: PostgresFlag = None,
+    nats: NatsFlag = None,
+    libvirt_uri: LibvirtFlag = None,
+    fake_hosts: FakeHostsFlag = None,
 ) -> None:
     """Starts a cloud on this machine: its services, PostgreSQL, NATS and libvirtd, all of its own.
 

@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 
 from services.cli.edges.api import Api
-from services.cli.edges.terminal import phase_teller
+from services.cli.edges.terminal import phase_teller, say
 from services.cli.flows.wait import await_operation
 from services.cli.logic.refusal import refusal_of_operation
 
@@ -17,7 +17,11 @@ def wait_done(api: Api, operation: dict[str, Any], *, what: str, timeout_s: floa
     """Returns when the operation is DONE. Raises Refusal if it ended otherwise, Unavailable if it
     did not end.
     """
-    ended = await_operation(api, operation, timeout_s=timeout_s, show=phase_teller(what))
+    try:
+        ended = await_operation(api, operation, timeout_s=timeout_s, show=phase_teller(what))
+    except KeyboardInterrupt:
+        say(f"it goes on: stead operation wait {operation['id']}")
+        raise
     raise_unless_done(dict(ended))
 
 

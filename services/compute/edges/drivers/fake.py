@@ -132,7 +132,6 @@ class FakeDriver:
 
     async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
         """Writes a half-made guest, waits, writes it whole; needs the image to be readable."""
-        await self._step(identity.claim, "prepare", spec.name)
         if not image.path.is_file():
             raise RuntimeError(f"the image {image.path} is gone")
         guest = FakeGuest(
@@ -150,8 +149,11 @@ class FakeDriver:
         found = self._guests.get(identity.claim)
         if found is not None and found.prepared:
             return
-        self._put(guest)
-        if spec.name.startswith("fail-") or self._faults.count_build():
+        fails = spec.name.startswith("fail-") or self._faults.count_build()
+        if fails or self._faults.delay_s > 0:
+            self._put(guest)
+        await self._step(identity.claim, "prepare", spec.name)
+        if fails:
             raise StepFailed("FAKE_FAILURE", "the fake driver was told to fail this build")
         self._put(replace(guest, prepared=True))
 

@@ -24,9 +24,11 @@ from services.domain.resources import Overcommit, Resources
 
 
 def timestamp(at_s: float) -> Timestamp:
-    """Seconds since 1970 as a Timestamp, to the microsecond."""
+    """Seconds since 1970 as a Timestamp, to the nearest microsecond: read and written again it is
+    the same.
+    """
     stamp = Timestamp()
-    stamp.FromMicroseconds(int(at_s * 1_000_000))
+    stamp.FromMicroseconds(round(at_s * 1_000_000))
     return stamp
 
 

@@ -26,6 +26,7 @@ SELECT verdicts, changes FROM commit_items(
 # Of several reasons against one item the heaviest is told: what was done before, then what can
 # never be done.
 _WEIGHT = {
+    Refusal.MALFORMED: 0,
     Refusal.STALE: 0,
     Refusal.NO_ROOM: 1,
     Refusal.NAME_TAKEN: 1,
@@ -42,20 +43,23 @@ async def commit(
 ) -> list[Outcome]:
     """Commits the items in one round trip.
 
-    One by one if a last guard of the database stopped the batch. Source: MECHANICS A1.
+    If a last guard of the database stopped the batch, or a value that it cannot hold, in halves,
+    down to the one item that is at fault. Source: MECHANICS A1.
     """
     writes = writes_of(items)
     try:
         row = await connection.fetchrow(COMMIT, *writes.arrays())
-    except asyncpg.IntegrityConstraintViolationError:
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
         if len(items) == 1:
-            return [Refused(Refusal.STALE)]
-        return [(await commit(connection, [item]))[0] for item in items]
+            malformed = isinstance(error, asyncpg.DataError)
+            return [Refused(Refusal.MALFORMED if malformed else Refusal.STALE)]
+        half = len(items) // 2
+        return [*await commit(connection, items[:half]), *await commit(connection, items[half:])]
     assert row is not None
     refused = _refused(row["verdicts"])
     changed = {(change["kind"], change["id"]): change for change in row["changes"]}
     return [
-        refused[n] if n in refused else Committed(_records(item, changed, writes))
+        refused[n] if n in refused else Committed(_records((n, item), changed, writes))
         for n, item in enumerate(items)
     ]
 
@@ -72,7 +76,10 @@ def _refused(verdicts: Sequence[Any]) -> dict[int, Refused]:
     return refused
 
 
-def _records(item: Item, changed: dict[tuple[int, str], Any], writes: Writes) -> tuple[Record, ...]:
+def _records(
+    numbered: tuple[int, Item], changed: dict[tuple[int, str], Any], writes: Writes
+) -> tuple[Record, ...]:
+    n, item = numbered
     rows: list[tuple[ResourceKind, str, str, bool, bool]] = []
     if (i := item.instance) is not None:
         rows.append((ResourceKind.INSTANCE, i.id, i.project_id, i.deleted, False))
@@ -87,19 +94,16 @@ def _records(item: Item, changed: dict[tuple[int, str], Any], writes: Writes) ->
         for host_id in touched
         if (ResourceKind.HOST, host_id) in changed
     ]
-    records = [_record(changed, row, writes) for row in rows]
+    records = [_record(changed[row[:2]], row, writes.bodies.get((n, *row[:2]))) for row in rows]
     for host_id in touched:
         changed.pop((ResourceKind.HOST, host_id), None)
     return tuple(sorted(records, key=lambda record: record.revision))
 
 
 def _record(
-    changed: dict[tuple[int, str], Any],
-    row: tuple[ResourceKind, str, str, bool, bool],
-    writes: Writes,
+    change: Any, row: tuple[ResourceKind, str, str, bool, bool], written: bytes | None
 ) -> Record:
     kind, id_, project_id, deleted, public = row
-    change = changed[kind, id_]
     return Record(
         kind=kind,
         id=id_,
@@ -107,7 +111,7 @@ def _record(
         version=change["version"],
         revision=change["revision"],
         epoch=change["epoch"],
-        body=change["body"] if kind is ResourceKind.HOST else writes.bodies[kind, id_],
+        body=change["body"] if written is None else written,
         deleted=deleted,
         public=public,
         ledger=tuple(change["ledger"] or ()),

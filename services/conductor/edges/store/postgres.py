@@ -24,7 +24,7 @@ from services.conductor.logic.steps import (
     PLACE_AGAIN_S,
     YOUNG_S,
 )
-from services.domain.kinds import HostState, ResourceKind
+from services.domain.kinds import ClaimRole, HostState, ResourceKind
 from services.domain.operation import Phase
 
 REQUEST = """
@@ -32,7 +32,8 @@ SELECT fingerprint, resource_id, operation_id FROM request
  WHERE project_id = $1 AND caller = $2 AND method = $3 AND request_id = $4::uuid
 """
 
-# An unknown or older incarnation renews nothing. The answer keeps the order of the beats.
+# An unknown or older incarnation renews nothing. The answer keeps the order of the beats. A host
+# with a claim of role $3 is behind until that is gone: nobody sends it commands about such a claim.
 RENEW = """
 WITH beat AS (
     SELECT b.host_id, b.incarnation, b.place
@@ -42,10 +43,13 @@ WITH beat AS (
     SELECT DISTINCT ON (h.id) h.id, h.incarnation, now()
       FROM beat b JOIN host h ON h.id = b.host_id AND h.incarnation = b.incarnation
      ORDER BY h.id
-        ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation, beat_at =
-        excluded.beat_at ) SELECT h.incarnation IS DISTINCT FROM b.incarnation AS superseded,
-        coalesce((SELECT max(c.wanted_revision) FROM claim c WHERE c.host_id = b.host_id), 0) AS
-        wanted_revision FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
+        ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation,
+           beat_at = excluded.beat_at
+)
+SELECT h.incarnation IS DISTINCT FROM b.incarnation AS superseded,
+       coalesce((SELECT max(CASE WHEN c.role = $3 THEN n.revision ELSE c.wanted_revision END)
+                   FROM claim c, counter n WHERE c.host_id = b.host_id), 0) AS wanted_revision
+  FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
 """
 
 COMPARE = """
@@ -55,7 +59,9 @@ SELECT id, state, live FROM (
  WHERE live <> (state = $2) ORDER BY id LIMIT $3
 """
 
-# Takes due operations and sets their next look, doubling with jitter; nothing stays locked.
+# Takes due operations and sets their next look: soon while they are young or wait for a host (a
+# scheduler that comes back is asked at once), then doubling; with jitter. Nothing stays locked.
+# Source: MECHANICS B3, B5.
 TAKE = """
 WITH due AS (
     SELECT id FROM operation WHERE NOT finished AND look_again_at <= now()
@@ -63,12 +69,12 @@ WITH due AS (
 )
 UPDATE operation o SET looks = o.looks + 1, look_again_at = now() + make_interval(secs =>
        (0.9 + 0.2 * random()) * CASE
-           WHEN now() - o.created_at < make_interval(secs => $2)
-           THEN CASE WHEN o.phase = $3 THEN $4::float8 ELSE $5::float8 END
+           WHEN o.phase = $3 THEN $4::float8
+           WHEN now() - o.created_at < make_interval(secs => $2) THEN $5::float8
            ELSE least($6::float8, $5::float8 * 2.0::float8 ^ least(o.looks, 10)) END)
   FROM due WHERE o.id = due.id
-RETURNING o.id, o.resource_id, o.phase, o.looks, extract(epoch FROM now() - o.created_at)::float8 AS
-age_s
+RETURNING o.id, o.resource_id, o.phase, o.looks,
+          extract(epoch FROM now() - o.created_at)::float8 AS age_s
 """
 
 
@@ -125,7 +131,9 @@ class PostgresStore:
     async def leases_renew(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
         """Renews leases of live incarnations."""
         hosts, incarnations = [b[0] for b in beats], [b[1] for b in beats]
-        rows = await self._quiet.run(lambda c: c.fetch(RENEW, hosts, incarnations))
+        rows = await self._quiet.run(
+            lambda c: c.fetch(RENEW, hosts, incarnations, ClaimRole.LEAVING)
+        )
         return [BeatAnswer(row["superseded"], row["wanted_revision"]) for row in rows]
 
     async def leases_compare(self, lease_s: float, limit: int) -> list[tuple[str, HostState, bool]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 from stead.internal.v1 import compute_pb2
 from stead.v1 import instance_pb2
 
@@ -17,6 +18,7 @@ from services.conductor.logic.rows import (
     Situation,
 )
 from services.domain.errors import Invalid
+from services.domain.ids import is_row_id
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ClaimRole, HostState, ResourceKind
 from services.domain.resources import Resources
@@ -24,7 +26,7 @@ from services.domain.resources import Resources
 Connection = Any  # asyncpg.Connection is generic in its stubs only
 
 SITUATIONS = """
-SELECT i.*,
+SELECT i.*, (SELECT n.revision FROM counter n) AS head,
        (SELECT row(o.body, o.version, o.revision) FROM operation o
          WHERE o.resource_id = i.id::text AND NOT o.finished) AS operation,
        ARRAY(SELECT row(c.epoch, c.host_id, c.role, c.wanted_revision, h.incarnation, h.state)
@@ -47,10 +49,17 @@ HOSTS = "SELECT * FROM host WHERE id = ANY ($1::text[])"
 
 CATALOG = "SELECT * FROM catalog WHERE kind = $1 AND id = ANY ($2::uuid[]) AND NOT deleted"
 
+# At least one change, and no more of them than a message can carry.
 CHANGES = """
-SELECT n.revision AS head, c.* FROM counter n
-  LEFT JOIN LATERAL (SELECT * FROM change WHERE revision > $1 ORDER BY revision LIMIT $2) c ON true
+SELECT n.revision AS head, c.* FROM counter n LEFT JOIN LATERAL (
+    SELECT * FROM (
+        SELECT l.*, sum(octet_length(l.body)) OVER (ORDER BY l.revision) - octet_length(l.body)
+               AS bytes_before
+          FROM (SELECT * FROM change WHERE revision > $1 ORDER BY revision LIMIT $2) l) m
+     WHERE bytes_before < $3) c ON true
+ ORDER BY c.revision
 """
+CHANGES_BYTES_MAX = 4 * 1024 * 1024
 
 # One page of one noun, with the head that it is true at. {table}, {living} and {where} come from
 # the tables below only.
@@ -71,11 +80,13 @@ _TABLES = {
     ResourceKind.HOST: ("host", "true", set[str]()),
 }
 _IDS = {ResourceKind.HOST: "text"}
+# Conditions come as text; the database reads them.
+_COLUMN_TYPES = {"state": "::text::smallint"}
 
 
 async def situations(connection: Connection, ids: Sequence[str]) -> dict[str, Situation]:
     """Everything that decides about these instances."""
-    rows = await connection.fetch(SITUATIONS, list(ids))
+    rows = await connection.fetch(SITUATIONS, [id_ for id_ in ids if is_row_id(id_)])
     return {str(row["id"]): _situation(row) for row in rows}
 
 
@@ -96,6 +107,7 @@ def _situation(row: Any) -> Situation:
             )
             for epoch, host_id, role, wanted, incarnation, state in row["claims"]
         ),
+        head_revision=row["head"],
     )
 
 
@@ -159,7 +171,7 @@ async def catalog(
     connection: Connection, kind: ResourceKind, ids: Sequence[str]
 ) -> dict[str, CatalogRow]:
     """Living flavors or images by id."""
-    rows = await connection.fetch(CATALOG, kind, list(ids))
+    rows = await connection.fetch(CATALOG, kind, [id_ for id_ in ids if is_row_id(id_)])
     read = codec.flavor_from if kind is ResourceKind.FLAVOR else codec.image_from
     return {str(row["id"]): read(row["body"], row["version"], row["revision"]) for row in rows}
 
@@ -167,8 +179,8 @@ async def catalog(
 async def changes(
     connection: Connection, after_revision: int, limit: int
 ) -> tuple[list[Record], int]:
-    """The change log above a revision, and the head."""
-    rows = await connection.fetch(CHANGES, after_revision, limit)
+    """The change log above a revision, as much as fits a message, and the head."""
+    rows = await connection.fetch(CHANGES, after_revision, limit, CHANGES_BYTES_MAX)
     return [_change(row) for row in rows if row["kind"] is not None], rows[0]["head"]
 
 
@@ -212,13 +224,16 @@ async def page(connection: Connection, query: Query) -> Page:
     for column, value in query.where.items():
         if column not in columns:
             raise Invalid("FILTER_INVALID", f"{column} cannot be filtered on", field="filter")
-        add(f"AND {column} = {{}}", int(value) if column == "state" else value)
+        add(f"AND {column} = {{}}{_COLUMN_TYPES.get(column, '')}", value)
     limit = 1 if query.id else query.limit
     arguments.append(limit + 1)
     sql = PAGE.format(
         table=table, living=living, where=" ".join(conditions), limit=f"${len(arguments)}"
     )
-    rows = await connection.fetch(sql, *arguments)
+    try:
+        rows = await connection.fetch(sql, *arguments)
+    except asyncpg.DataError as error:
+        raise Invalid("FILTER_INVALID", f"the question has a value that no row has: {error}") from None
     found = [_record(query.kind, row) for row in rows if row["id"] is not None]
     return Page(tuple(found[:limit]), rows[0]["head"], len(found) > limit)
 
@@ -233,7 +248,7 @@ def _record(kind: ResourceKind, row: Any) -> Record:
         revision=row["revision"],
         epoch=row["epoch"] if "epoch" in has else 0,
         body=row["body"],
-        deleted=False,
+        deleted=row["deleted"] if "deleted" in has else False,
         public=bool(row["public"]) if "public" in has else False,
         ledger=_ledger(row) if kind is ResourceKind.HOST else (),
     )

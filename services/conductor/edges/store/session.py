@@ -27,13 +27,18 @@ SETTINGS = {
     "jit": "off",
 }
 
+# Above what one statement may take; older servers do not know it.
+TRANSACTION_TIMEOUT = (17, "SET transaction_timeout = '6s'")
+
 # The connection, or the server behind it, went away: the outcome of what was sent is unknown.
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.CrashShutdownError,
+    asyncpg.InvalidTransactionStateError,
     ConnectionError,
     OSError,
     TimeoutError,
@@ -44,7 +49,8 @@ ROLLED_BACK = (
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidCachedStatementError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
 )
 
 
@@ -56,27 +62,31 @@ class Session:
         self._name = name
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
+        self._away = False
 
     async def run(
         self, work: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[Answer]]
     ) -> Answer:
         """`work(connection)`, tried again for a few seconds while the database is away.
 
-        Raises Unavailable (DATABASE_UNAVAILABLE) after that; errors of the statement itself as they
-        are.
+        Raises Unavailable (DATABASE_UNAVAILABLE) after that, and then at once until the database is
+        back; errors of the statement itself as they are.
         """
         async with self._turn:
             loop = asyncio.get_running_loop()
-            give_up_at = loop.time() + TRY_FOR_S
+            give_up_at = loop.time() + (0 if self._away else TRY_FOR_S)
             while True:
                 try:
-                    return await work(await self._connected())
+                    answer = await work(await self._connected())
+                    self._away = False
+                    return answer
                 except LOST as error:
                     await self.close()
                     trouble: Exception = error
                 except ROLLED_BACK as error:
                     trouble = error
                 if loop.time() >= give_up_at:
+                    self._away = isinstance(trouble, LOST)
                     raise Unavailable(
                         "DATABASE_UNAVAILABLE",
                         "the database cannot be reached; nothing was changed that was not answered",
@@ -94,7 +104,11 @@ class Session:
 
     async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
+            made = await asyncpg.connect(
                 self._url, timeout=5, command_timeout=8, server_settings=SETTINGS
             )
+            self._connection = made
+            since, setting = TRANSACTION_TIMEOUT
+            if made.get_server_version().major >= since:
+                await made.execute(setting)
         return self._connection

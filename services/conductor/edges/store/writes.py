@@ -26,7 +26,9 @@ Write = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Writes:
-    """The writes of a batch, by table, and the bodies of its rows by (kind, id)."""
+    """The writes of a batch, by table, and the bodies of its rows by (item, kind, id): of two items
+    for one row only one is committed, and its record is told with its own body.
+    """
 
     requests: list[Write] = field(default_factory=list)
     instances: list[Write] = field(default_factory=list)
@@ -34,7 +36,7 @@ class Writes:
     claims: list[Write] = field(default_factory=list)
     hosts: list[Write] = field(default_factory=list)
     entries: list[Write] = field(default_factory=list)
-    bodies: dict[tuple[ResourceKind, str], bytes] = field(default_factory=dict)
+    bodies: dict[tuple[int, ResourceKind, str], bytes] = field(default_factory=dict)
 
     def arrays(self) -> tuple[list[Write], ...]:
         """The arguments of commit_items, in order."""
@@ -47,9 +49,9 @@ class Writes:
             self.entries,
         )
 
-    def body(self, kind: ResourceKind, id: str, encoded: bytes) -> bytes:
-        """Remembers a row's body beside its write."""
-        self.bodies[kind, id] = encoded
+    def body(self, row: tuple[int, ResourceKind, str], encoded: bytes) -> bytes:
+        """Remembers a row's body beside its write; `row` is (item, kind, id)."""
+        self.bodies[row] = encoded
         return encoded
 
 
@@ -84,7 +86,7 @@ def _request(n: int, key: RequestKey) -> Write:
 
 def _instance(n: int, item: Item, row: InstanceRow, writes: Writes) -> Write:
     adds_claim = any(change.act is ClaimAct.ADD for change in item.claims)
-    body = writes.body(ResourceKind.INSTANCE, row.id, codec.instance_body(row))
+    body = writes.body((n, ResourceKind.INSTANCE, row.id), codec.instance_body(row))
     return (
         n,
         row.id,
@@ -110,7 +112,7 @@ def _instance(n: int, item: Item, row: InstanceRow, writes: Writes) -> Write:
 
 
 def _operation(n: int, item: Item, row: OperationRow, writes: Writes) -> Write:
-    body = writes.body(ResourceKind.OPERATION, row.id, codec.operation_body(row))
+    body = writes.body((n, ResourceKind.OPERATION, row.id), codec.operation_body(row))
     return (
         n,
         row.id,
@@ -156,6 +158,6 @@ def _entry(n: int, row: CatalogRow, writes: Writes) -> Write:
     else:
         project_id, digest, public = row.project_id, row.reference.digest, row.public
         encoded = codec.image_body(row)
-    body = writes.body(kind, row.id, encoded)
+    body = writes.body((n, kind, row.id), encoded)
     seen = (kind, row.id, row.version)
     return (n, *seen, project_id, row.name, digest, public, row.deleted, body)

@@ -53,6 +53,8 @@ class Connection:
 
         Raises Unavailable (HYPERVISOR_UNREACHABLE), TimeoutError, or what `work` raises.
         """
+        if self._closed:
+            raise Unavailable("HYPERVISOR_UNREACHABLE", "the connection to libvirtd is closed")
         return await ended(self._loop.run_in_executor(self._threads, self._run, work), CALL_S)
 
     async def keep_open(self) -> None:
@@ -91,8 +93,6 @@ class Connection:
 
     def _live(self) -> Any:
         with self._opening:
-            if self._closed:
-                raise Unavailable("HYPERVISOR_UNREACHABLE", "the connection to libvirtd is closed")
             if self._open is None or self._open.isAlive() != 1:
                 self._open, self._watch = self._opened()
             return self._open

@@ -4,6 +4,7 @@ Owns which domains are this cloud's, and what libvirt's states and errors mean. 
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,10 @@ from services.compute.logic.guest import Guest, Identity
 from services.domain.errors import Conflict, NotFound
 from services.domain.instance import Power
 
+# libvirtd waits 30 s for the monitor of a QEMU that it does not know to be dead.
+HALF_STARTED_S = 45.0
+LOOK_AGAIN_S = 0.1
+
 _ON = frozenset(
     {
         libvirt.VIR_DOMAIN_RUNNING,
@@ -30,6 +35,17 @@ _ON = frozenset(
         libvirt.VIR_DOMAIN_PAUSED,
         libvirt.VIR_DOMAIN_SHUTDOWN,
         libvirt.VIR_DOMAIN_PMSUSPENDED,
+    }
+)
+# A guest that does not run yet, and will not if libvirtd was killed just then.
+_STARTING = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_STARTING_UP)
+# Another step of the same guest is under way or was quicker, or QEMU is slow to answer.
+_MAY_SUCCEED_LATER = frozenset(
+    {
+        libvirt.VIR_ERR_NO_DOMAIN,
+        libvirt.VIR_ERR_OPERATION_INVALID,
+        libvirt.VIR_ERR_OPERATION_TIMEOUT,
+        libvirt.VIR_ERR_RESOURCE_BUSY,
     }
 )
 _UNDEFINE = (
@@ -73,9 +89,15 @@ def domain_exists(connection: Any, identity: Identity) -> bool:
 
 
 def domain_start(connection: Any, identity: Identity) -> None:
-    """Switches the domain on; raises NotFound, or StepFailed if QEMU refuses it."""
+    """Switches the domain on; raises NotFound, or StepFailed if QEMU refuses it.
+
+    A start that a killed libvirtd left half-way is first waited for: the next libvirtd ends it.
+    """
     domain = _get(connection, identity)
-    if domain.isActive() == 1:
+    give_up_at = time.monotonic() + HALF_STARTED_S
+    while tuple(domain.state()) == _STARTING and time.monotonic() < give_up_at:
+        time.sleep(LOOK_AGAIN_S)
+    if _power(domain) is Power.RUNNING:
         return
     with _refusal_is_final():
         domain.createWithFlags(0)
@@ -158,6 +180,8 @@ def _metadata(domain: Any) -> GuestMetadata | None:
 
 def _power(domain: Any) -> Power:
     state, reason = domain.state()
+    if (state, reason) == _STARTING:
+        return Power.OFF
     if state in _ON:
         return Power.RUNNING
     if state == libvirt.VIR_DOMAIN_CRASHED or (
@@ -182,6 +206,6 @@ def _refusal_is_final() -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if not is_lost(error):
-            raise StepFailed("HYPERVISOR_REFUSED", str(error)) from error
-        raise
+        if is_lost(error) or error.get_error_code() in _MAY_SUCCEED_LATER:
+            raise
+        raise StepFailed("HYPERVISOR_REFUSED", str(error)) from error

@@ -5,6 +5,7 @@ in a thread.
 """
 
 import asyncio
+import errno
 import platform
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -179,6 +180,16 @@ class LibvirtDriver:
         return begun
 
     def _make_files(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
+        try:
+            return self._describe(identity, spec, image)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StepFailed("STORAGE_FULL", "the host has no room for the guest") from error
+            raise
+        except ValueError as error:
+            raise StepFailed("GUEST_UNSUPPORTED", str(error)) from error
+
+    def _describe(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
         if image.architecture is not self._architecture:
             raise StepFailed(
                 "ARCHITECTURE_UNSUPPORTED", f"the image is for {image.architecture.name}"
@@ -207,10 +218,7 @@ class LibvirtDriver:
             direct_boot=direct_boot,
             backing=backing,
         )
-        try:
-            return domain_xml(machine)
-        except ValueError as error:
-            raise StepFailed("GUEST_UNSUPPORTED", str(error)) from error
+        return domain_xml(machine)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await ended(asyncio.get_running_loop().run_in_executor(None, work), FILES_S)
