@@ -161,8 +161,8 @@ def failure(log: pathlib.Path, packages: list[str], line: str) -> str:
         if row.startswith(("E:", "Err:", "W: Failed"))
     ]
     return (
-        f"apt-get could not install: {' '.join(packages)}\n  {chr(10).join(said[:3])}\n"
-        f"  all it said: {log.relative_to(ROOT)}\n"
+        "\n  ".join([f"apt-get could not install: {' '.join(packages)}", *said[:3]])
+        + f"\n  all it said: {log.relative_to(ROOT)}\n"
         f"  Is there a network? Then run again, or by hand: {line}"
     )
 

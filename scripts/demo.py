@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -24,7 +25,11 @@ FIGURES = ROOT / "build" / "demo.json"
 NAME = "demo"
 ACTIVE_S = 240
 CONSOLE_S = 180
+PROMPT_S = 5
+PROMPT = "# "
 CONSOLE_LINES = 14
+# A shell asks its terminal for its size and colours; who reads a log wants the words.
+CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[^\[])|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
 class Failed(Exception):
@@ -166,21 +171,31 @@ def create(image: str) -> None:
 
 
 def read_console(instance_id: str) -> str:
-    """What the guest wrote, once it says that it is up."""
+    """What the guest wrote, once it says that it is up and, if that is soon, has its prompt."""
     print("demo: waiting for the guest to come up (without KVM it takes a while)", flush=True)
     sign = f"STEAD-GUEST name={NAME} id={instance_id}"
     deadline = time.monotonic() + CONSOLE_S
     while time.monotonic() < deadline:
         console = ask("instance", "console", NAME, "--log")
         if console and sign in console["output"]:
-            return str(console["output"])
+            return prompted(str(console["output"]))
         time.sleep(0.3)
     raise Failed(f"the guest did not say `{sign}` in {CONSOLE_S} s; see its console's log", 7)
 
 
+def prompted(console: str) -> str:
+    """The console's words with the shell's prompt at their end, or without it after PROMPT_S."""
+    deadline = time.monotonic() + PROMPT_S
+    while not CONTROL.sub("", console).endswith(PROMPT) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        newer = ask("instance", "console", NAME, "--log")
+        console = str(newer["output"]) if newer else console
+    return console
+
+
 def say_how_to_go_on(console: str) -> None:
     """The guest's own words, then what can be done next."""
-    lines = console.replace("\r", "").rstrip().splitlines()[-CONSOLE_LINES:]
+    lines = CONTROL.sub("", console).rstrip().splitlines()[-CONSOLE_LINES:]
     print("\ndemo: the guest's own console ends so:\n")
     print("\n".join(f"    {line}" for line in lines))
     stead = os.path.relpath(STEAD)

@@ -44,7 +44,7 @@ def fresh() -> bool:
 
 
 def main(word: str, arguments: list[str]) -> int:
-    """Runs the tests of that word; further arguments go to pytest."""
+    """Runs the tests of that word; further arguments go to pytest, paths instead of all rooms."""
     os.chdir(ROOT)
     began = time.monotonic()
     everything = word == "test-all"
@@ -52,7 +52,9 @@ def main(word: str, arguments: list[str]) -> int:
     chosen = [] if everything else ["-m", "not slow"]
     rooms = [f"tests/{room}" for room in ROOMS if (ROOT / "tests" / room).is_dir()]
     figures = Figures()
-    code = int(pytest.main([*chosen, *(["tests"] if everything else rooms), *arguments], [figures]))
+    asked = any(pathlib.Path(word.partition("::")[0]).exists() for word in arguments)
+    where = [] if asked else ["tests"] if everything else rooms
+    code = int(pytest.main([*chosen, *where, *arguments], [figures]))
     written = {
         "passed": figures.counts["passed"] + (fresh_passed is True),
         "failed": len(figures.failed) + (fresh_passed is False),

@@ -25,6 +25,7 @@ from services.runtime.serve import Health, admin_server, every, run, run_until
 RECONCILE_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 1.0
 LEASES_EVERY_S = 5.0
+DRAIN_S = 3.0
 
 
 class WallClock:
@@ -73,10 +74,20 @@ async def main(stop: asyncio.Event) -> None:
         server.add_insecure_port(settings.listen)
         await nats.subscribe_decisions(Decider(store, committer, advancer, clock))
         await server.start()
-        stack.push_async_callback(server.stop, 2)
+        stack.push_async_callback(server.stop, 0)
         await health.set_ready(True)
+        ended = asyncio.Event()
+
+        async def serve() -> None:
+            # What was taken is answered before the lanes end.
+            await stop.wait()
+            await health.set_ready(False)
+            await server.stop(DRAIN_S)
+            ended.set()
+
         await run_until(
-            stop,
+            ended,
+            serve(),
             committer.run(),
             advancer.run(),
             acceptor.run(),

@@ -2,7 +2,7 @@
 
     REQUESTED --place--> BUILDING --started--> ACTIVE <--> STOPPED
         |                   |                     |           |
-        +----- failed ------+--> ERROR            |           |
+        +----- failed ------+--> ERROR <-- lost --+-----------+
         +-------------------+------ delete -------+-----------+--> DELETED
 
 Owns legality. Does not own why a transition is attempted: flows do.
@@ -59,6 +59,7 @@ class Event(Enum):
     GUEST_STOPPED = "guest stopped"
     GUEST_RAN = "guest ran"
     GUEST_GONE = "guest gone"
+    GUEST_LOST = "guest lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ TABLE: dict[tuple[Standing, Event], Standing] = {
     (_B_SPAWNING, Event.FAILED): _ERROR,
     (_ACTIVE, Event.GUEST_STOPPED): _STOPPED,
     (_STOPPED, Event.GUEST_RAN): _ACTIVE,
+    (_ACTIVE, Event.GUEST_LOST): _ERROR,
+    (_STOPPED, Event.GUEST_LOST): _ERROR,
     **{
         (standing, Event.DELETE_ASKED): Standing(standing.state, Task.DELETING)
         for standing in _SETTLED

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 import nats
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -30,9 +31,15 @@ class Bus:
         return bool(self._client.is_connected)
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        """Sends, or drops silently while disconnected."""
-        if self._client.is_connected:
+        """Sends, or drops while disconnected and what cannot be sent: no work of the sender's may
+        fail because the bus did.
+        """
+        if not self._client.is_connected:
+            return
+        try:
             await self._client.publish(subject, payload)
+        except nats.errors.Error as error:
+            logger().warning("bus message dropped", subject=subject, error=repr(error))
 
     async def subscribe(
         self, subject: str, receive: Callable[[bytes], Awaitable[None]], queue: str = ""

@@ -108,8 +108,9 @@ class FeedFollower(Generic[Change]):
             run.append(change)
         if not run:
             return
-        self._revision += len(run)
+        # In this order: what could not be applied is read again, not skipped.
         self._apply(run)
+        self._revision += len(run)
         if self._parked:
             self._parked = {r: c for r, c in self._parked.items() if r > self._revision}
         async with self._advanced:

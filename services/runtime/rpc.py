@@ -32,6 +32,12 @@ CODES: dict[type[errors.CloudError], grpc.StatusCode] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Broken: grpc.StatusCode.INTERNAL,
 }
+# CANCELLED is the peer's: our own cancelling raises CancelledError.
+_NOT_ANSWERED = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
 KINDS = {code.value[0]: kind for kind, code in CODES.items()}
 
 _OPTIONS = (
@@ -104,8 +110,10 @@ def error_of(failed: grpc.aio.AioRpcError) -> errors.CloudError:
         for detail in status.details:
             cause = error_details_pb2.ErrorInfo()
             if detail.Unpack(cause):
-                return error_from(number, cause.reason, status.message, metadata=dict(cause.metadata))
-    if failed.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                return error_from(
+                    number, cause.reason, status.message, metadata=dict(cause.metadata)
+                )
+    if failed.code() in _NOT_ANSWERED:
         return errors.Unavailable("PEER_UNREACHABLE", "a part of the cloud did not answer in time")
     return errors.Broken("PEER_FAILED", f"{failed.code().name}: {failed.details()}")
 

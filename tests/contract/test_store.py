@@ -5,7 +5,6 @@ PostgreSQL.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,30 +15,23 @@ from hypothesis import strategies as st
 
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.flows.ports import Query, Store
+from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import (
     Committed,
     FlavorRow,
-    HostRow,
-    InstanceRow,
     Item,
-    Outcome,
     Refusal,
     Refused,
-    RequestKey,
 )
 from services.domain.errors import Broken, Unavailable
 from services.domain.instance import Power
 from services.domain.kinds import HostState, ResourceKind
-from services.domain.operation import OperationAction
-from services.domain.resources import NOTHING, Overcommit, Resources
+from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres, postgres
+from tests.stores import CLOUD, claim_all, create, host, new_database, new_store, refusals
 from tests.unit.conductor.situations import instance
-
-CLOUD = "abcdefabcdef"
-_names = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 @pytest.fixture
 async def database(server: Postgres) -> str:
     """A new, migrated database."""
-    name = f"store{next(_names)}"
-    server.sql(f"CREATE DATABASE {name}")
-    await migrate(server.url(name), CLOUD)
-    return name
+    return await new_database(server)
 
 
 @pytest.fixture
@@ -64,42 +53,6 @@ async def store(server: Postgres, database: str) -> AsyncIterator[PostgresStore]
     made = PostgresStore(server.url(database))
     yield made
     await made.close()
-
-
-def host(
-    host_id: str = "h1", target: Resources = Resources(8, 1000, 100), seen: int = 0
-) -> HostRow:
-    """A greeting host."""
-    return HostRow(
-        host_id, seen, "machine", "boot", HostState.UP, True, seen + 1, target, NOTHING,
-        Overcommit(), target, b"", "1", 1.0,
-    )  # fmt: skip
-
-
-def create(row: InstanceRow, request_id: str = "", fingerprint: bytes = b"f") -> Item:
-    """Commit 1 of a create."""
-    request_id = request_id or new_id()
-    operation = lifecycle.new_operation(
-        new_id(),
-        row,
-        action=OperationAction.CREATE_INSTANCE,
-        author=lifecycle.Author("me", request_id),
-        now_s=1.0,
-    )
-    key = RequestKey(row.project_id, "me", "create", request_id, fingerprint, row.id, operation.id)
-    return Item(request=key, instance=row, operations=(operation,), look_again_s=0.0)
-
-
-def refusals(outcomes: list[Outcome]) -> list[str]:
-    """Refusals by name, "" for what was committed."""
-    return [o.refusal.value if isinstance(o, Refused) else "" for o in outcomes]
-
-
-async def claim_all(store: Store, rows: list[InstanceRow], host_id: str = "h1") -> list[Outcome]:
-    """Commit 2 of several creates in one batch."""
-    situations = await store.situations_read([row.id for row in rows])
-    items = [lifecycle.claimed(situations[row.id], host_id, 2.0) for row in rows]
-    return await store.items_commit([item for item in items if item is not None])
 
 
 async def test_revisions_are_gapless_and_in_commit_order(store: PostgresStore) -> None:
@@ -220,11 +173,7 @@ async def test_a_shrunk_host_keeps_what_it_has_and_takes_no_more(store: Postgres
 @given(st.lists(st.integers(min_value=1, max_value=9), min_size=1, max_size=30))
 async def test_a_batch_of_claims_is_taken_one_by_one(server: Postgres, sizes: list[int]) -> None:
     """The batch's verdicts are those of the greedy order, and used is the sum of what was taken."""
-    name = f"ledger{next(_names)}"
-    server.sql(f"CREATE DATABASE {name}")
-    await migrate(server.url(name), CLOUD)
-    store = PostgresStore(server.url(name))
-    try:
+    async with new_store(server) as (store, name):
         await store.items_commit([Item(host=host(target=Resources(20, 10**6, 10**6)))])
         rows = [
             replace(instance(f"n{n}"), resources=Resources(size, 1, 1))
@@ -242,9 +191,6 @@ async def test_a_batch_of_claims_is_taken_one_by_one(server: Postgres, sizes: li
         assert ledger == f"{used}|{expected.count('')}"
         claims = server.sql("SELECT coalesce(sum(vcpus), 0), count(*) FROM claim", name)
         assert claims == ledger
-    finally:
-        await store.close()
-        server.sql(f"DROP DATABASE {name}")
 
 
 async def test_observations_apply_once_and_never_backwards(store: PostgresStore) -> None:

@@ -167,6 +167,8 @@ def main(wanted: list[str]) -> int:
     try:
         with (roots.WORK / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            for stale in roots.WORK.glob("*/"):
+                roots.remove(stale)
             get_debootstrap()
             for name in wanted or SCENARIOS:
                 figures[name] = figures_of(name)

@@ -63,7 +63,7 @@ def test_every_shell_line_of_the_readme_runs(
         if line == "make clean":
             run(line, clone, environment)
         elif line == "make test":
-            run('make test ARGS="tests/unit/domain -q"', REPOSITORY, environment)
+            run('make test ARGS="-q tests/unit/domain"', REPOSITORY, environment)
         else:
             printed = run(line, REPOSITORY, environment)
             if line == "make demo":

@@ -17,6 +17,8 @@ from services.domain.kinds import Architecture, ClaimRole, ImageKind
 from services.domain.resources import Overcommit, Resources
 from services.runtime.rpc import code_of
 
+_POWERS = frozenset(Power)
+
 
 def item_error(error: CloudError) -> conductor_pb2.ItemError:
     """Why an item was refused."""
@@ -114,11 +116,16 @@ def seen_from(message: conductor_pb2.HostObservation) -> Seen:
         incarnation=message.incarnation,
         sequence=observation.sequence,
         applied_generation=observation.applied_generation,
-        power=Power(observation.power or Power.PENDING),
+        power=_power_from(observation.power),
         absent=observation.absent,
         failure=failure,
         progress=observation.progress,
     )
+
+
+def _power_from(number: int) -> Power:
+    # What this release does not know is as if it had not been seen.
+    return Power(number) if number in _POWERS else Power.PENDING
 
 
 def observe_response(

@@ -17,9 +17,10 @@ from services.conductor.flows.observe import Observer
 from services.conductor.flows.ports import CloudIdentity, Query, Store
 from services.conductor.flows.read import Reader
 from services.conductor.logic.rows import Caller
-from services.domain.errors import CloudError, Invalid
+from services.domain.errors import Broken, CloudError, Invalid
 from services.domain.kinds import ResourceKind
 from services.domain.resources import Resources
+from services.runtime.log import logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
     async def _accept_one(self, mutation: conductor_pb2.Mutation) -> conductor_pb2.MutationResult:
         try:
             accepted = await self._accept_wish(mutation)
-        except CloudError as error:
-            return conductor_pb2.MutationResult(error=messages.item_error(error))
+        except Exception as error:  # noqa: BLE001  # what is wrong with one must not fail the others
+            return conductor_pb2.MutationResult(error=messages.item_error(_told(error)))
         return conductor_pb2.MutationResult(
             resource=messages.resource(accepted.resource),
             operation=messages.resource(accepted.operation),
@@ -151,23 +152,30 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
         return self._flows.acceptor.delete_entry(asked, kind, wish.id)
 
     async def _read_one(self, query: conductor_pb2.Query) -> conductor_pb2.QueryResult:
-        asked = Query(
-            kind=ResourceKind(query.kind),
-            id=query.id,
-            project_id=query.project_id,
-            after_id=query.after_id,
-            limit=query.limit,
-            where=dict(query.where),
-        )
         try:
+            asked = Query(
+                kind=ResourceKind(query.kind),
+                id=query.id,
+                project_id=query.project_id,
+                after_id=query.after_id,
+                limit=query.limit,
+                where=dict(query.where),
+            )
             page = await self._flows.reader.read(_caller(query.caller), asked)
-        except CloudError as error:
-            return conductor_pb2.QueryResult(error=messages.item_error(error))
+        except Exception as error:  # noqa: BLE001  # as above
+            return conductor_pb2.QueryResult(error=messages.item_error(_told(error)))
         return conductor_pb2.QueryResult(
             resources=[messages.resource(record) for record in page.records],
             revision=page.revision,
             more=page.more,
         )
+
+
+def _told(error: Exception) -> CloudError:
+    if isinstance(error, CloudError):
+        return error
+    logger().error("item failed", error=repr(error), exc_info=error)
+    return Broken("BUG", "stead failed in a way it should not; see its log")
 
 
 def _caller(message: conductor_pb2.Caller) -> Caller:

@@ -5,6 +5,7 @@ a decision all come here with nothing but an instance id, so that recovery is th
 first run.
 """
 
+import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Bus, Clock, Store
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import ClaimRow, InstanceRow, Situation
+from services.conductor.logic.rows import ClaimRow, Committed, InstanceRow, Situation
 from services.conductor.logic.steps import Command, LetGo, Place, next_step
 from services.domain.errors import NoCapacity
 from services.runtime.lane import Lane
@@ -47,6 +48,7 @@ class Advancer:
         situations = await self._store.situations_read(list(dict.fromkeys(instance_ids)))
         places: list[InstanceRow] = []
         commands: dict[tuple[str, int], list[tuple[InstanceRow, ClaimRow]]] = defaultdict(list)
+        lost: list[Situation] = []
         for situation in situations.values():
             step = next_step(situation)
             if isinstance(step, Place):
@@ -55,17 +57,20 @@ class Advancer:
                 host = (step.claim.host_id, step.claim.host_incarnation)
                 commands[host].append((step.instance, step.claim))
             elif isinstance(step, LetGo):
-                await self._let_go(step.situation)
+                lost.append(step.situation)
         if places:
-            # What these situations were read beside, whoever committed it: a refusal has to know it.
+            # The commit beside which these were read, whoever made it: a refusal has to know it.
             head = max(situation.head_revision for situation in situations.values())
             await self._bus.place(places, head)
         for (host_id, incarnation), wanted in commands.items():
             await self._bus.command(host_id, incarnation, wanted)
+        await asyncio.gather(*(self._let_go(situation) for situation in lost))
         return [None] * len(instance_ids)
 
     async def _let_go(self, situation: Situation) -> None:
         item = lifecycle.deleted_on_lost_host(situation, self._clock.now_s())
-        if item is not None:
-            await self._committer.commit(item, situation.instance.project_id)
+        if item is None:
+            return
+        outcome = await self._committer.commit(item, situation.instance.project_id)
+        if isinstance(outcome, Committed):
             logger().warning("deleted while its host is down", instance=situation.instance.id)

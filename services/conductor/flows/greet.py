@@ -1,6 +1,6 @@
 """Welcomes a host's agent: a new incarnation, then its view. Source: MECHANICS D2."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock, Store, View
@@ -11,6 +11,10 @@ from services.domain.kinds import HostState
 from services.domain.resources import Overcommit, Resources, target_of
 
 TRIES_MAX = 8
+TEXT_MAX = 255
+CAPABILITIES_BYTES_MAX = 16 * 1024
+AMOUNT_MAX = 1 << 40
+PERMILLE_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +40,21 @@ class Greeter:
         self._clock = clock
 
     async def greet(self, hello: Hello) -> View:
-        """Commits the next incarnation and reads the view. Raises Invalid (HOST_ID_INVALID)."""
+        """Commits the next incarnation and reads the view.
+
+        Raises Invalid (HOST_ID_INVALID, HELLO_INVALID), Conflict (SUPERSEDED) if another agent of
+        the host greeted meanwhile.
+        """
         if not is_host_id(hello.host_id):
             raise Invalid("HOST_ID_INVALID", "a host id is 1 to 63 of a-z, 0-9 and dash")
+        _check(hello)
         for _ in range(TRIES_MAX):
             known = (await self._store.hosts_read([hello.host_id])).get(hello.host_id)
-            outcome = await self._committer.commit(Item(host=self._row(hello, known)), "")
+            row = self._row(hello, known)
+            outcome = await self._committer.commit(Item(host=row), "")
             if isinstance(outcome, Committed):
-                view = await self._store.host_view_read(hello.host_id)
-                assert view is not None
-                await self._store.leases_renew([(hello.host_id, view.incarnation)])
-                return view
+                # Never the view of a later greeting: two agents would share its incarnation.
+                return await self.view(hello.host_id, row.incarnation)
         raise Unavailable("ROW_CONTENDED", "several agents greet for this host at once")
 
     async def view(self, host_id: str, incarnation: int) -> View:
@@ -76,3 +84,16 @@ class Greeter:
             agent_version=hello.agent_version,
             created_at_s=known.created_at_s if known else self._clock.now_s(),
         )
+
+
+def _check(hello: Hello) -> None:
+    """A host is the least trusted part: what it says of itself must fit a row and a message."""
+    texts = (hello.machine_id, hello.boot_id, hello.agent_version)
+    amounts = (*astuple(hello.capacity), *astuple(hello.reserved))
+    if (
+        any(len(text) > TEXT_MAX or not text.isprintable() for text in texts)
+        or len(hello.capabilities) > CAPABILITIES_BYTES_MAX
+        or any(not 0 <= amount <= AMOUNT_MAX for amount in amounts)
+        or any(not 0 <= permille <= PERMILLE_MAX for permille in astuple(hello.overcommit))
+    ):
+        raise Invalid("HELLO_INVALID", "what the host says of itself is out of bounds")

@@ -184,16 +184,34 @@ def _absent(situation: Situation, seen: Seen, now_s: float) -> Item | None:
             operations=(_end(situation.operation, OperationState.DONE, now_s),),
             claims=(release,),
         )
-    if instance.standing.state is not State.BUILDING or situation.operation is None:
+    if situation.operation is None:
+        return _guest_lost(instance, seen, release)
+    return _build_lost(situation, situation.operation, seen, now_s=now_s)
+
+
+def _guest_lost(instance: InstanceRow, seen: Seen, release: ClaimChange) -> Item | None:
+    """A guest that had lived is gone for ever: ERROR, and its resources return. MECHANICS C6."""
+    following = after(instance.standing, Event.GUEST_LOST)
+    if isinstance(following, Illegal):
         return None
-    return _build_lost(situation, seen, release, now_s)
+    reason, message = seen.failure or ("GUEST_LOST", "its host has nothing of it any more")
+    return Item(
+        instance=replace(
+            instance,
+            standing=following,
+            fault=f"{reason}: {message}",
+            host_id="",
+            epoch=0,
+            power=Power.PENDING,
+        ),
+        claims=(release,),
+    )
 
 
 def _build_lost(
-    situation: Situation, seen: Seen, release: ClaimChange, now_s: float
+    situation: Situation, operation: OperationRow, seen: Seen, *, now_s: float
 ) -> Item | None:
-    instance, operation = situation.instance, situation.operation
-    assert operation is not None
+    instance, release = situation.instance, _release(seen)
     reason, message = seen.failure or ("GUEST_LOST", "the host lost the guest while building it")
     tries = operation.tries + 1
     if tries >= BUILD_TRIES_MAX:
@@ -246,8 +264,11 @@ def _building(situation: Situation, seen: Seen, now_s: float) -> Item | None:
 
 
 def _powered(instance: InstanceRow, power: Power) -> Item | None:
-    """A guest that went off or on by itself: state and wish follow. MECHANICS B1."""
-    if power is instance.power:
+    """A guest that went off or on by itself: state and wish follow. MECHANICS B1.
+
+    PENDING says nothing: the host has not looked.
+    """
+    if power is instance.power or power is Power.PENDING:
         return None
     changed = replace(instance, power=power)
     event = Event.GUEST_RAN if power is Power.RUNNING else Event.GUEST_STOPPED

@@ -233,7 +233,9 @@ async def page(connection: Connection, query: Query) -> Page:
     try:
         rows = await connection.fetch(sql, *arguments)
     except asyncpg.DataError as error:
-        raise Invalid("FILTER_INVALID", f"the question has a value that no row has: {error}") from None
+        raise Invalid(
+            "FILTER_INVALID", f"the question has a value that no row has: {error}"
+        ) from None
     found = [_record(query.kind, row) for row in rows if row["id"] is not None]
     return Page(tuple(found[:limit]), rows[0]["head"], len(found) > limit)
 

@@ -1,0 +1,219 @@
+"""What one bad, late or doubled item may do to the others of its batch: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.conductor.edges.store import codec
+from services.conductor.edges.store.migrate import migrate
+from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.edges.store.session import Session
+from services.conductor.flows.ports import Query
+from services.conductor.logic import lifecycle
+from services.conductor.logic.rows import Committed, FlavorRow, Item
+from services.domain.errors import Invalid, Unavailable
+from services.domain.instance import Power
+from services.domain.kinds import ResourceKind
+from services.domain.resources import Resources
+from services.runtime.ids import new_id
+from tests.engines import postgres
+from tests.integration.conductor.conftest import Place
+from tests.stores import CLOUD, claim_all, create, host, refusals
+from tests.unit.conductor.situations import instance
+
+
+async def test_a_record_is_told_with_its_own_body(place: Place) -> None:
+    """Also where a later item of the batch wrote the same row and was refused: the feed never says
+    what was not committed.
+    """
+    row = instance()
+    await place.store.items_commit([create(row)])
+    known = (await place.store.situations_read([row.id]))[row.id].instance
+    wins, loses = replace(known, power=Power.RUNNING), replace(known, power=Power.CRASHED)
+    outcome, refused = await place.store.items_commit([Item(instance=wins), Item(instance=loses)])
+    assert refusals([outcome, refused]) == ["", "STALE"]
+    assert isinstance(outcome, Committed)
+    logged, _ = await place.store.changes_read(outcome.records[0].revision - 1, 1)
+    assert [r.body for r in outcome.records] == [r.body for r in logged]
+
+
+@pytest.mark.parametrize("bad", ["name\0", "name\ud800"])
+async def test_a_value_that_no_row_can_hold_fails_alone(place: Place, bad: str) -> None:
+    """Its neighbours commit, in one go but for the halves that hold it."""
+    items = [create(instance(f"n{n}")) for n in range(6)]
+    broken = host(bad) if "\0" in bad else replace(host("h9"), machine_id=bad)
+    outcomes = await place.store.items_commit([*items[:4], Item(host=broken), *items[4:]])
+    assert refusals(outcomes) == ["", "", "", "", "MALFORMED", "", ""]
+    records, head = await place.store.changes_read(0, 100)
+    assert [record.revision for record in records] == list(range(1, head + 1))
+
+
+async def test_an_id_that_is_none_is_of_no_row(place: Place) -> None:
+    """It does not fail the questions that travel with it."""
+    row = instance()
+    await place.store.items_commit([create(row)])
+    assert set(await place.store.situations_read(["nonsense", row.id, "x\0"])) == {row.id}
+    assert await place.store.catalog_read(ResourceKind.FLAVOR, ["nonsense"]) == {}
+    with pytest.raises(Invalid):
+        await place.store.records_read([Query(ResourceKind.INSTANCE, "nonsense", "", "", 1, {})])
+    for where in ({"state": "x"}, {"state": "99999999"}, {"name": "\0"}):
+        with pytest.raises(Invalid):
+            await place.store.records_read([Query(ResourceKind.INSTANCE, "", "p", "", 9, where)])
+
+
+async def test_an_old_agent_is_told_so_even_about_claims_that_are_gone(place: Place) -> None:
+    """SUPERSEDED, so that it ends; NO_SUCH_CLAIM would let it go on."""
+    store = place.store
+    await store.items_commit([Item(host=host())])
+    row = instance()
+    await store.items_commit([create(row)])
+    await claim_all(store, [row])
+    situation = (await store.situations_read([row.id]))[row.id]
+    await store.items_commit([Item(host=host(seen=1))])
+    seen = lifecycle.Seen(row.id, 999, "h1", 1, 5, 0, Power.OFF, True)
+    item = lifecycle.observed(situation, seen, 1.0)
+    assert refusals(await store.items_commit([item])) == ["SUPERSEDED"]
+
+
+@given(st.floats(min_value=1.5e9, max_value=2.5e9))
+def test_a_time_that_is_read_and_written_again_is_the_same(at_s: float) -> None:
+    """create_time never changes, however often its row does."""
+    first = codec.timestamp(at_s)
+    again = codec.timestamp(codec.seconds(first))
+    assert again == first
+
+
+async def test_a_page_of_the_log_fits_a_message(place: Place) -> None:
+    """However large the rows are: fewer changes come, never none, and the rest comes next."""
+    labels = {f"k{n}": "v" * 255 for n in range(64)}
+    wide = [create(replace(instance(f"n{n}"), labels=labels)) for n in range(300)]
+    for start in range(0, 300, 100):
+        await place.store.items_commit(wide[start : start + 100])
+    place.sql("UPDATE change SET body = repeat('x', 100000)::bytea WHERE kind = 1")
+    after, told = 0, 0
+    while True:
+        records, head = await place.store.changes_read(after, 1000)
+        assert records, "a page is never empty before the head"
+        assert sum(len(record.body) for record in records) < 5 * 1024 * 1024
+        told += len(records)
+        after = records[-1].revision
+        if after == head:
+            break
+    assert told == 600
+
+
+async def test_who_waits_for_a_host_is_looked_at_every_second_for_ever(place: Place) -> None:
+    """A scheduler that was away for an hour is asked at once when it is back; other looks slow
+    down. MECHANICS B5.
+    """
+    rows = [instance("waits"), instance("builds")]
+    await place.store.items_commit([Item(host=host())])
+    await place.store.items_commit([create(row) for row in rows])
+    await claim_all(place.store, rows[1:])
+    place.sql(
+        "UPDATE operation SET looks = 20, created_at = now() - interval '1 hour',"
+        " look_again_at = now()"
+    )
+    assert len(await place.store.operations_take(10)) == 2
+    soon, late = place.sql(
+        "SELECT extract(epoch FROM look_again_at - now()) FROM operation ORDER BY phase"
+    ).split()
+    assert float(soon) < 2
+    assert 50 < float(late) < 70
+
+
+async def test_every_session_has_its_time_limits(place: Place) -> None:
+    """Those that the server knows: transaction_timeout came with PostgreSQL 17."""
+    session = Session(place.url, "limits")
+
+    async def limits(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+        names = ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"]
+        if connection.get_server_version().major >= 17:
+            names.append("transaction_timeout")
+        return [await connection.fetchval(f"SHOW {name}") for name in names]
+
+    found = await session.run(limits)
+    await session.close()
+    assert all(limit.endswith("s") and limit != "0" for limit in found), found
+
+
+async def test_a_statement_that_takes_too_long_is_unavailability_not_a_bug(place: Place) -> None:
+    """Cancelled by the server, rolled back, tried again, and then said."""
+    session = Session(place.url, "slow")
+
+    async def slow(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("SET statement_timeout = '100ms'")
+        await connection.execute("SELECT pg_sleep(10)")
+
+    with pytest.raises(Unavailable):
+        await session.run(slow)
+    await session.close()
+
+
+async def test_while_the_database_stays_away_refusals_come_at_once(tmp_path: Path) -> None:
+    """Only the first waits for it to come back. DESIGN section 6."""
+    with postgres(tmp_path / "pg") as server:
+        await migrate(server.url(), CLOUD)
+        store = PostgresStore(server.url())
+        item = create(instance("a"))
+        server.kill()
+        with pytest.raises(Unavailable):
+            await store.items_commit([item])
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await store.items_commit([item])
+        assert time.monotonic() - began < 1.0
+        server.start()
+        assert refusals(await store.items_commit([item])) == [""]
+        await store.close()
+
+
+async def test_requests_are_remembered(place: Place) -> None:
+    """Nothing sweeps them: neither the end of their instance nor that of the process."""
+    row = instance()
+    item = create(row)
+    await place.store.items_commit([item])
+    situation = (await place.store.situations_read([row.id]))[row.id]
+    operation = replace(item.operations[0], id=new_id(), version=0)
+    gone = lifecycle.delete_asked(situation, operation, 2.0)
+    assert isinstance(gone, Item)
+    assert refusals(await place.store.items_commit([gone])) == [""]
+    again = PostgresStore(place.url)
+    assert item.request is not None
+    assert await again.request_read(item.request) == item.request
+    assert refusals(await again.items_commit([item])) == ["REPLAYED"]
+    await again.close()
+
+
+async def test_two_stores_that_insert_the_same_at_once_insert_it_once(place: Place) -> None:
+    """A request, a name, a host: whoever comes second is refused, by name."""
+    other = PostgresStore(place.url)
+    flavors = [FlavorRow(new_id(), "small", Resources(1, 1, 1), 1.0) for _ in range(2)]
+    for n in range(20):
+        request_id, name = new_id(), f"n{n}"
+        batches = [
+            [
+                create(instance(name), request_id),
+                Item(host=host(f"h{n}")),
+                Item(entry=replace(flavor, id=new_id(), name=name)),
+            ]
+            for flavor in flavors
+        ]
+        both = await asyncio.gather(
+            place.store.items_commit(batches[0]), other.items_commit(batches[1])
+        )
+        for mine, theirs in zip(*map(refusals, both), strict=True):
+            assert sorted([mine, theirs])[0] == ""
+            assert sorted([mine, theirs])[1] in ("REPLAYED", "STALE", "NAME_TAKEN")
+    await other.close()
+    records, head = await place.store.changes_read(0, 1000)
+    assert [record.revision for record in records] == list(range(1, head + 1))
+    assert place.sql("SELECT max(incarnation), count(*) FROM host") == "1|20"

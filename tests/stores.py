@@ -1,0 +1,77 @@
+"""What tests of the conductor's store stand on: items as the flows make them, fresh databases."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+
+from services.conductor.edges.store.migrate import migrate
+from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.flows.ports import Store
+from services.conductor.logic import lifecycle
+from services.conductor.logic.rows import HostRow, InstanceRow, Item, Outcome, Refused, RequestKey
+from services.domain.kinds import HostState
+from services.domain.operation import OperationAction
+from services.domain.resources import NOTHING, Overcommit, Resources
+from services.runtime.ids import new_id
+from tests.engines import Postgres
+
+CLOUD = "abcdefabcdef"
+_names = itertools.count()
+
+
+async def new_database(server: Postgres) -> str:
+    """The name of a new, migrated database."""
+    name = f"store{next(_names)}"
+    server.sql(f"CREATE DATABASE {name}")
+    await migrate(server.url(name), CLOUD)
+    return name
+
+
+@contextlib.asynccontextmanager
+async def new_store(server: Postgres) -> AsyncIterator[tuple[PostgresStore, str]]:
+    """A store over a new database, and its name; both are gone afterwards."""
+    name = await new_database(server)
+    store = PostgresStore(server.url(name))
+    try:
+        yield store, name
+    finally:
+        await store.close()
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def host(
+    host_id: str = "h1", target: Resources = Resources(8, 1000, 100), seen: int = 0
+) -> HostRow:
+    """A greeting host."""
+    return HostRow(
+        host_id, seen, "machine", "boot", HostState.UP, True, seen + 1, target, NOTHING,
+        Overcommit(), target, b"", "1", 1.0,
+    )  # fmt: skip
+
+
+def create(row: InstanceRow, request_id: str = "", fingerprint: bytes = b"f") -> Item:
+    """Commit 1 of a create."""
+    request_id = request_id or new_id()
+    operation = lifecycle.new_operation(
+        new_id(),
+        row,
+        action=OperationAction.CREATE_INSTANCE,
+        author=lifecycle.Author("me", request_id),
+        now_s=1.0,
+    )
+    key = RequestKey(row.project_id, "me", "create", request_id, fingerprint, row.id, operation.id)
+    return Item(request=key, instance=row, operations=(operation,), look_again_s=0.0)
+
+
+def refusals(outcomes: list[Outcome]) -> list[str]:
+    """Refusals by name, "" for what was committed."""
+    return [o.refusal.value if isinstance(o, Refused) else "" for o in outcomes]
+
+
+async def claim_all(store: Store, rows: list[InstanceRow], host_id: str = "h1") -> list[Outcome]:
+    """Commit 2 of several creates in one batch."""
+    situations = await store.situations_read([row.id for row in rows])
+    items = [lifecycle.claimed(situations[row.id], host_id, 2.0) for row in rows]
+    return await store.items_commit([item for item in items if item is not None])
