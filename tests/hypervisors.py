@@ -50,10 +50,11 @@ class Libvirtd:
             self.daemon = subprocess.Popen(command, cwd=REPOSITORY, stderr=log)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self.daemon.poll() is None:
+            time.sleep(0.05)
             with contextlib.suppress(subprocess.CalledProcessError):
                 self.virsh("version")
-                return
-            time.sleep(0.05)
+                if self.daemon.poll() is None:
+                    return
         raise TimeoutError(f"libvirtd does not answer: {self.log.read_text()}")
 
     @property

@@ -3,6 +3,7 @@ alone.
 """
 
 import asyncio
+from functools import partial
 
 import grpc
 
@@ -19,6 +20,7 @@ from services.api.edges.instance_servicer import InstanceServicer
 from services.api.edges.operation_servicer import OperationServicer
 from services.api.edges.servers import SERVICES, ingress_server, public_server
 from services.api.edges.tokens import Tokens, load_key
+from services.api.flows.drop_unused import SWEEP_EVERY_S, sweep
 from services.api.flows.follow_changes import Hub
 from services.api.flows.follow_feed import Feed
 from services.api.flows.read_console import ConsoleRoad, Tickets
@@ -62,6 +64,7 @@ async def main(stop: asyncio.Event) -> None:
         feed.run(),
         follow_bus(settings.nats_url, credential, cloud_id, feed=feed, questions=questions),
         _become_ready(feed, health),
+        _sweep(feed, conductor, store),
     )
     async with serve.admin_server(settings.admin_listen, health), channel:
         await asyncio.gather(public.start(), ingress.start())
@@ -74,6 +77,11 @@ async def _become_ready(feed: Feed, health: serve.Health) -> None:
     await feed.begun.wait()
     await health.set_ready(True)
     logger().info("ready")
+
+
+async def _sweep(feed: Feed, conductor: Conductor, store: ImageStore) -> None:
+    await feed.begun.wait()
+    await serve.every(SWEEP_EVERY_S, partial(sweep, conductor, store))
 
 
 async def _drain(

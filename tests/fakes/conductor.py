@@ -12,7 +12,7 @@ import grpc
 from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc, resource_pb2
 from stead.v1 import host_pb2, instance_pb2
 
-from services.domain.errors import WrongState
+from services.domain.errors import CloudError, Conflict, NotFound
 from services.runtime.rpc import server
 from tests.fakes.conductor_rows import HOST, INSTANCE
 from tests.fakes.conductor_wishes import Wishes, item_error
@@ -24,6 +24,7 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
     def __init__(self) -> None:
         super().__init__()
         self.incarnations: dict[str, int] = {}
+        self.claims: dict[str, list[compute_pb2.Wanted]] = {}
         self.observed: list[conductor_pb2.HostObservation] = []
         self.rounds: list[int] = []
         self.after_read: Callable[[conductor_pb2.Query], Awaitable[None]] | None = None
@@ -93,6 +94,7 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
             host_id=host_id,
             incarnation=self.incarnations[host_id],
             revision=len(self.log),
+            wanted=self.claims.get(host_id),
         )
 
     async def ReadView(
@@ -100,7 +102,9 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
     ) -> conductor_pb2.ReadViewResponse:
         """The view, for the live incarnation."""
         if self.incarnations.get(request.host_id) != request.incarnation:
-            refused = WrongState("SUPERSEDED", "another agent is live")
+            refused: CloudError = Conflict("SUPERSEDED", "another agent is live")
+            if request.host_id not in self.incarnations:
+                refused = NotFound("HOST_NOT_FOUND", "there is no such host")
             return conductor_pb2.ReadViewResponse(error=item_error(refused))
         return conductor_pb2.ReadViewResponse(view=self._view(request.host_id))
 

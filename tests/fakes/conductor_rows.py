@@ -31,7 +31,14 @@ class Rows:
         self.rows: dict[Key, resource_pb2.Resource] = {}
         self.log: list[resource_pb2.Resource] = []
         self.publish: Callable[[bytes], Awaitable[None]] | None = None
+        self.history_id = "history-1"
         self._ids = itertools.count(1)
+
+    def restore(self, revision: int) -> None:
+        """Goes back to an earlier state, as a restored database does: another history begins."""
+        del self.log[revision:]
+        self.rows = {(row.kind, row.id): row for row in self.log}
+        self.history_id += "'"
 
     def body(self, kind: int, row_id: str) -> Any:
         """The public message of a row."""
@@ -76,7 +83,7 @@ class Rows:
     def batch(self, changes: list[resource_pb2.Resource]) -> resource_pb2.FeedBatch:
         """One message of the feed."""
         return resource_pb2.FeedBatch(
-            history_id="history-1", head_revision=len(self.log), changes=changes
+            history_id=self.history_id, head_revision=len(self.log), changes=changes
         )
 
     async def add(self, kind: int, message: Any, **header: Any) -> Key:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from stead.internal.v1 import compute_pb2, compute_pb2_grpc
 
-from services.domain.errors import Invalid, NotFound, Unavailable
+from services.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from services.runtime import rpc
 
 Key = tuple[str, int]
@@ -125,8 +125,12 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
         self.fetches[request.digest] += 1
         self.fetch_offsets.append(request.offset)
         await self._notify()
+        host = self.hosts[request.host_id]
+        if request.incarnation != host.incarnation:
+            raise Conflict("SUPERSEDED", "another agent is live")
+        named = {wanted.spec.image.digest for wanted in host.claims.values()}
         content = self.blobs.get(request.digest)
-        if content is None:
+        if content is None or request.digest not in named:
             raise NotFound("BLOB_NOT_FOUND", "no such blob")
         sent = 0
         for start in range(request.offset, len(content), CHUNK_BYTES):

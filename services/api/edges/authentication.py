@@ -6,13 +6,13 @@ from the token alone; no other metadata is looked at.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
 from services.api.edges.tokens import Tokens
 from services.api.logic.caller import Caller, Role, may
-from services.domain.errors import Denied, Unauthenticated
+from services.domain.errors import CloudError, Denied, Unauthenticated
 from services.runtime.rpc import wrap_handler
 
 OPEN = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
@@ -64,9 +64,11 @@ class Authentication(grpc.aio.ServerInterceptor):
         """Wraps the method's behaviour."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method in OPEN:
+        if method in OPEN:
             return handler
         metadata = handler_call_details.invocation_metadata
+        if handler is None:
+            return self._unknown(metadata)
 
         async def unary(call: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
             _caller.set(self.admitted(method, metadata))
@@ -81,6 +83,14 @@ class Authentication(grpc.aio.ServerInterceptor):
 
         return wrap_handler(handler, unary, stream)
 
+    def _unknown(self, metadata: Any) -> Any:
+        """Strangers do not learn which methods there are: for them any is UNAUTHENTICATED."""
+        try:
+            self._tokens.caller(_bearer(metadata))
+        except Unauthenticated as error:
+            return _refusing(error)
+        return None
+
     def admitted(self, method: str, metadata: Any) -> Caller:
         """The caller, if it may call this method. Raises Unauthenticated, Denied (ROLE_MISSING)."""
         found = self._tokens.caller(_bearer(metadata))
@@ -93,6 +103,13 @@ class Authentication(grpc.aio.ServerInterceptor):
                 metadata={"needed": word},
             )
         return found
+
+
+def _refusing(error: CloudError) -> Any:
+    def refuse(requests: Any, context: Any) -> NoReturn:
+        raise error
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _bearer(metadata: Any) -> str:

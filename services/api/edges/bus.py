@@ -6,7 +6,7 @@ wait.
 
 import asyncio
 
-from stead.internal.v1 import compute_pb2
+from stead.internal.v1 import compute_pb2, resource_pb2
 
 from services.api.edges.conductor_messages import changes_from
 from services.api.flows.follow_feed import Feed
@@ -48,7 +48,7 @@ async def follow_bus(
     """Connects, however long that takes, and stays until cancelled."""
 
     async def on_feed(payload: bytes) -> None:
-        await feed.receive(changes_from(payload))
+        await feed.receive(changes_from(resource_pb2.FeedBatch.FromString(payload)))
 
     connected = await bus.connect(url, name="stead.api", credential=credential)
     try:

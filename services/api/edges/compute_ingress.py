@@ -13,6 +13,7 @@ from stead.internal.v1 import compute_pb2_grpc
 
 from services.api.edges.conductor import HostRecords
 from services.api.flows import attend_host as attending
+from services.api.flows.fetch_blob import BlobAsk, fetch_blob
 from services.api.flows.ports import ImageStore
 from services.api.flows.read_console import AttachPart, ConsoleEnd, HostFailure, Tickets, attach
 from services.domain.errors import Invalid
@@ -46,7 +47,8 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
         self, request: pb.FetchBlobRequest, context: Any
     ) -> AsyncIterator[pb.FetchBlobResponse]:
         """Reads an image."""
-        async for piece in self._store.read(request.digest, request.offset):
+        ask = BlobAsk(request.host_id, request.incarnation, request.digest, request.offset)
+        async for piece in fetch_blob(self._records, self._store, ask):
             yield pb.FetchBlobResponse(chunk=piece)
 
     async def Attach(

@@ -13,16 +13,17 @@ from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc
 
 from services.api.edges.conductor_messages import (
     accepted_from,
+    changes_from,
     caller_to,
     mutation_to,
     page_from,
     query_to,
     register_to,
-    row_from,
 )
 from services.api.flows.ports import (
     Accepted,
     BeatKnown,
+    Changes,
     Hello,
     ImageDescription,
     Observation,
@@ -84,11 +85,11 @@ class Conductor:
         """Rows of one noun."""
         return await self._read_pages.submit(query_to(caller, query), caller.project_id)
 
-    async def changes_read(self, after_revision: int, limit: int) -> tuple[list[Row], int]:
+    async def changes_read(self, after_revision: int, limit: int) -> Changes:
         """The change log above a revision, and its head."""
         request = conductor_pb2.ReadChangesRequest(after_revision=after_revision, limit=limit)
         answer = await _called(self._stub.ReadChanges(request, timeout=CALL_S))
-        return [row_from(r) for r in answer.batch.changes], answer.batch.head_revision
+        return changes_from(answer.batch)
 
     async def _send_accept(
         self, mutations: Sequence[conductor_pb2.Mutation]
@@ -143,6 +144,11 @@ class HostRecords:
         if answer.HasField("error"):
             raise _error(answer.error)
         return answer.view
+
+    async def digests_read(self, host_id: str, incarnation: int) -> frozenset[str]:
+        """The digests that the claims of a live incarnation name."""
+        view = await self.view_read(host_id, incarnation)
+        return frozenset(wanted.spec.image.digest for wanted in view.wanted)
 
     async def observation_apply(
         self, host_id: str, incarnation: int, observation: Observation

@@ -44,10 +44,9 @@ def page_from(result: conductor_pb2.QueryResult) -> Page:
     return Page(tuple(row_from(r) for r in result.resources), result.revision, result.more)
 
 
-def changes_from(payload: bytes) -> Changes:
-    """One message of the feed."""
-    batch = resource_pb2.FeedBatch.FromString(payload)
-    return Changes([row_from(r) for r in batch.changes], batch.head_revision)
+def changes_from(batch: resource_pb2.FeedBatch) -> Changes:
+    """A stretch of the feed."""
+    return Changes([row_from(r) for r in batch.changes], batch.head_revision, batch.history_id)
 
 
 def caller_to(caller: Caller) -> conductor_pb2.Caller:

@@ -13,6 +13,8 @@ import hashlib
 import os
 import re
 import secrets
+import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +39,8 @@ class ImageStore:
         self._incoming = directory / "incoming"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._incoming.mkdir(mode=0o700, exist_ok=True)
+        self._deleted = directory / "deleted"
+        self._deleted.mkdir(mode=0o700, exist_ok=True)
         self._deciding = asyncio.Lock()
         self._sweep()
 
@@ -81,15 +85,40 @@ class ImageStore:
                 yield
 
     async def remove(self, digest: str) -> None:
-        """Removes a blob, if it is there."""
+        """Removes a blob, if it is there, and then what was noted of it."""
         await asyncio.to_thread(self._path(digest).unlink, True)
+        for note in self._notes(digest):
+            note.unlink(missing_ok=True)
+
+    async def older_than(self, age_s: float) -> list[str]:
+        """The digests of the blobs that came more than so long ago, by this machine's clock."""
+        came_before_s = time.time() - age_s
+        return sorted(
+            path.name
+            for path in self._directory.iterdir()
+            if _DIGEST.fullmatch(path.name) and path.stat().st_mtime < came_before_s
+        )
+
+    async def note_deleted(self, digest: str, image_id: str) -> None:
+        """Remembers an image in an empty file `deleted/DIGEST.IMAGE`: needs no room of its own."""
+        note = self._deleted / f"{self._path(digest).name}.{uuid.UUID(image_id)}"
+        with _room():
+            note.touch(mode=0o600)
+            await asyncio.to_thread(_sync_folder, self._deleted)
+
+    async def deleted_images(self, digest: str) -> list[str]:
+        """The ids that were noted of a blob."""
+        return [note.name.partition(".")[2] for note in self._notes(digest)]
+
+    def _notes(self, digest: str) -> list[Path]:
+        return sorted(self._deleted.glob(f"{self._path(digest).name}.*"))
 
     async def read(self, digest: str, offset: int) -> AsyncIterator[bytes]:
         """Pieces of at most 256 KiB. Raises NotFound (BLOB_NOT_FOUND), Invalid (INVALID_FIELD)."""
         try:
             file = await asyncio.to_thread(self._path(digest).open, "rb")
         except FileNotFoundError:
-            raise NotFound("BLOB_NOT_FOUND", "the store has no blob of this digest") from None
+            raise NotFound("BLOB_NOT_FOUND", "no claim of this host names a blob of this digest") from None
         with file:
             if not 0 <= offset <= os.fstat(file.fileno()).st_size:
                 raise Invalid("INVALID_FIELD", "the offset lies outside the blob", field="offset")
@@ -155,11 +184,7 @@ class Upload:
         with _room():
             is_new = not target.exists()
             self._path.replace(target)
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            _sync_folder(self._directory)
         return is_new
 
     def _sync(self) -> None:
@@ -175,6 +200,14 @@ class Upload:
 def storage_full() -> CloudError:
     """There is no room left for the image."""
     return NoCapacity("STORAGE_FULL", "the image store is full; delete images or give it more room")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

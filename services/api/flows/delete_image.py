@@ -5,7 +5,7 @@ Bytes that an instance may still be made from stay.
 
 from collections.abc import Callable
 
-from services.api.flows.import_image import is_used
+from services.api.flows.drop_unused import drop_unused
 from services.api.flows.ports import Accepted, Conductor, ImageStore, WishAbout
 from services.api.logic.caller import Caller
 from services.api.logic.row import Row, is_visible
@@ -23,17 +23,18 @@ async def delete_image(
     digest_of: Callable[[Row], str],
 ) -> Accepted:
     """Commits the wish. Raises Denied (ROLE_MISSING), NotFound (IMAGE_NOT_FOUND)."""
-    if not caller.cloud_admin:
-        row = await conductor.row_read(caller, ResourceKind.IMAGE, wish.id)
-        if row is not None and row.public and is_visible(row, caller):
+    row = await conductor.row_read(caller, ResourceKind.IMAGE, wish.id)
+    if row is not None and is_visible(row, caller):
+        if row.public and not caller.cloud_admin:
             raise Denied("ROLE_MISSING", "only cloud admins remove public images")
+        # Before the commit: a crash after it must not make the bytes of living instances unknown.
+        await store.note_deleted(digest_of(row), row.id)
     accepted = await conductor.wish_accept(caller, wish)
     digest = digest_of(accepted.resource)
     try:
         async with store.alone():
-            if not await is_used(conductor, caller, digest, image_id=accepted.resource.id):
-                await store.remove(digest)
+            await drop_unused(conductor, store, digest)
     except CloudError as error:
-        # The image is deleted all the same; its bytes wait for the next import or delete of them.
+        # The image is deleted all the same; the sweep takes its bytes.
         logger().warning("bytes of a deleted image stay", digest=digest, error=repr(error))
     return accepted

@@ -29,6 +29,7 @@ class Hub:
         self._bytes = 0
         self._revision = 0
         self._closed = False
+        self._era = 0
         self._advanced = asyncio.Event()
         self._mailboxes: dict[str, set[Mailbox]] = defaultdict(set)
 
@@ -38,8 +39,9 @@ class Hub:
         return self._revision
 
     def begin(self, revision: int) -> None:
-        """Says up to where nothing will be told."""
+        """Says up to where nothing will be told; who listens already would miss something."""
         self._revision = revision
+        self._era += 1
         self._wake()
 
     def apply(self, changes: Sequence[Row]) -> None:
@@ -60,21 +62,32 @@ class Hub:
     def close(self) -> None:
         """Ends every watch and wait; their callers find another replica."""
         self._closed = True
+        self._end_mailboxes(stopping())
+        self._wake()
+
+    def forget(self) -> None:
+        """Ends every watch and wait, and lets new ones begin: another history comes."""
+        self._era += 1
+        self._ring.clear()
+        self._first, self._bytes = self._next, 0
+        self._end_mailboxes(history_changed())
+        self._wake()
+
+    def _end_mailboxes(self, why: Unavailable) -> None:
         for mailboxes in self._mailboxes.values():
             for mailbox in mailboxes:
-                mailbox.close()
-        self._wake()
+                mailbox.close(why)
 
     def cursor(self) -> "Cursor":
         """A watcher that sees what comes from now on."""
-        return Cursor(self, self._next)
+        return Cursor(self, self._next, self._era)
 
     @contextlib.contextmanager
     def mailbox(self, row_id: str) -> Iterator["Mailbox"]:
         """Collects the changes of one row."""
         mailbox = Mailbox()
         if self._closed:
-            mailbox.close()
+            mailbox.close(stopping())
         self._mailboxes[row_id].add(mailbox)
         try:
             yield mailbox
@@ -84,15 +97,17 @@ class Hub:
                 del self._mailboxes[row_id]
 
     async def advanced(self) -> None:
-        """Waits for the next change. Raises Unavailable (API_STOPPING) when the replica ends."""
-        self.check_open()
+        """Waits for the next change, or for the end."""
         await self._advanced.wait()
-        self.check_open()
 
-    def check_open(self) -> None:
-        """Raises Unavailable (API_STOPPING) when the replica ends."""
+    def check_open(self, era: int) -> None:
+        """Raises Unavailable when the replica ends (API_STOPPING), or the history of `era` has
+        (HISTORY_CHANGED).
+        """
         if self._closed:
             raise stopping()
+        if era != self._era:
+            raise history_changed()
 
     def between(self, first: int, upto_revision: int | None) -> list[Row]:
         """The ring from place `first` on. Raises NoCapacity (WATCH_TOO_SLOW) if that is gone."""
@@ -118,26 +133,27 @@ class Hub:
 class Cursor:
     """One watcher's place in the ring."""
 
-    def __init__(self, hub: Hub, place: int) -> None:
+    def __init__(self, hub: Hub, place: int, era: int) -> None:
         self._hub = hub
         self._place = place
+        self._era = era
 
     def take(self, upto_revision: int | None = None) -> list[Row]:
-        """The next changes, none if there are none yet. Raises NoCapacity (WATCH_TOO_SLOW)."""
+        """The next changes, none if there are none yet. Raises NoCapacity (WATCH_TOO_SLOW),
+        Unavailable (API_STOPPING, HISTORY_CHANGED).
+        """
+        self._hub.check_open(self._era)
         rows = self._hub.between(self._place, upto_revision)
         self._place += len(rows)
         return rows
 
     async def next(self) -> list[Row]:
         """Waits for the next changes. Raises NoCapacity (WATCH_TOO_SLOW), Unavailable
-        (API_STOPPING).
+        (API_STOPPING, HISTORY_CHANGED).
         """
-        while True:
-            self._hub.check_open()
-            rows = self.take()
-            if rows:
-                return rows
+        while not (rows := self.take()):
             await self._hub.advanced()
+        return rows
 
 
 class Mailbox:
@@ -145,7 +161,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._row: Row | None = None
-        self._closed = False
+        self._end: Unavailable | None = None
         self._filled = asyncio.Event()
 
     def put(self, row: Row) -> None:
@@ -153,19 +169,27 @@ class Mailbox:
         self._row = row
         self._filled.set()
 
-    def close(self) -> None:
+    def close(self, why: Unavailable) -> None:
         """Wakes the one who waits, for good."""
-        self._closed = True
+        self._end = why
         self._filled.set()
 
     async def take(self) -> Row:
-        """Waits for a change. Raises Unavailable (API_STOPPING) when the replica ends."""
+        """Waits for a change. Raises Unavailable (API_STOPPING, HISTORY_CHANGED)."""
         await self._filled.wait()
-        if self._row is None or self._closed:
-            raise stopping()
+        if self._end is not None:
+            raise self._end
+        assert self._row is not None
         row, self._row = self._row, None
         self._filled.clear()
         return row
+
+
+def history_changed() -> Unavailable:
+    """Why a stream ends when the revisions that it has told of count no more."""
+    return Unavailable(
+        "HISTORY_CHANGED", "the cloud was set to another state; begin anew", retry_after_s=0.5
+    )
 
 
 def stopping() -> Unavailable:

@@ -7,13 +7,12 @@ store has them already: whoever names a digest must hold what it stands for.
 import asyncio
 from collections.abc import AsyncIterator
 
+from services.api.flows.drop_unused import drop_unused
 from services.api.flows.ports import Accepted, Conductor, ImageDescription, ImageStore, Upload
-from services.api.logic.caller import Caller, Role
+from services.api.logic.caller import Caller
 from services.api.logic.image_format import inspect
 from services.api.logic.image_verdict import Rejected, Sound
-from services.api.logic.row import PageQuery
 from services.domain.errors import CloudError, Denied, Invalid, Unavailable
-from services.domain.kinds import ResourceKind
 
 PART_S = 60.0
 
@@ -53,8 +52,8 @@ async def import_image(
                 # It may have been committed: the bytes must stay.
                 raise
             except CloudError:
-                if is_new and not await is_used(conductor, caller, description.digest):
-                    await store.remove(description.digest)
+                if is_new:
+                    await drop_unused(conductor, store, description.digest)
                 raise
 
 
@@ -103,15 +102,3 @@ async def _look(upload: Upload, description: ImageDescription) -> Sound:
             metadata={"why": verdict.why},
         )
     return verdict
-
-
-async def is_used(conductor: Conductor, caller: Caller, digest: str, *, image_id: str = "") -> bool:
-    """Whether bytes are needed: by any living image, or by a living instance of one that was."""
-    everyone = Caller(caller.subject, caller.project_id, Role.CLOUD_ADMIN, caller.expires_at_s)
-    images = PageQuery(ResourceKind.IMAGE, "", "", 1, {"digest": digest})
-    if (await conductor.page_read(everyone, images)).rows:
-        return True
-    if not image_id:
-        return False
-    instances = PageQuery(ResourceKind.INSTANCE, "", "", 1, {"image_id": image_id})
-    return bool((await conductor.page_read(everyone, instances)).rows)

@@ -51,6 +51,15 @@ class ImageDescription:
     public: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A stretch of the feed. Revisions of different histories have nothing to do with each other."""
+
+    rows: Sequence[Row]
+    head_revision: int
+    history_id: str
+
+
 class Conductor(Protocol):
     """The owner of every row. Each method raises the refusal, or Unavailable where it does not
     answer in time.
@@ -74,7 +83,7 @@ class Conductor(Protocol):
         """Rows of one noun."""
         ...
 
-    async def changes_read(self, after_revision: int, limit: int) -> tuple[list[Row], int]:
+    async def changes_read(self, after_revision: int, limit: int) -> Changes:
         """The change log above a revision, and its head."""
         ...
 
@@ -131,7 +140,13 @@ class HostRecords(Protocol):
         ...
 
     async def view_read(self, host_id: str, incarnation: int) -> View:
-        """The view of a live incarnation. Raises WrongState (SUPERSEDED)."""
+        """The view of a live incarnation. Raises Conflict (SUPERSEDED)."""
+        ...
+
+    async def digests_read(self, host_id: str, incarnation: int) -> frozenset[str]:
+        """The digests that the claims of a live incarnation name. Raises NotFound
+        (HOST_NOT_FOUND), Conflict (SUPERSEDED).
+        """
         ...
 
     async def observation_apply(
@@ -179,7 +194,21 @@ class ImageStore(Protocol):
         ...
 
     async def remove(self, digest: str) -> None:
-        """Removes a blob, if it is there."""
+        """Removes a blob and what was noted of it, if it is there."""
+        ...
+
+    async def older_than(self, age_s: float) -> Sequence[str]:
+        """The digests of the blobs that came more than so long ago."""
+        ...
+
+    async def note_deleted(self, digest: str, image_id: str) -> None:
+        """Remembers, durably, that an image with these bytes is being deleted. Raises NoCapacity
+        (STORAGE_FULL).
+        """
+        ...
+
+    async def deleted_images(self, digest: str) -> Sequence[str]:
+        """The ids that were noted of a blob."""
         ...
 
     def read(self, digest: str, offset: int) -> AsyncIterator[bytes]:
@@ -204,11 +233,3 @@ class Questions(Protocol):
     async def ask(self, question: Question) -> None:
         """Sends it. Raises Unavailable (HOST_UNREACHABLE) where it cannot leave."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """One message of the feed."""
-
-    rows: Sequence[Row]
-    head_revision: int

@@ -48,9 +48,12 @@ class GrpcIngress:
 class _GrpcStateStream:
     def __init__(self, call: StatesCall) -> None:
         self._call = call
+        # A call takes one write at a time, and a beat may fall into an observation's.
+        self._turn = asyncio.Lock()
 
     async def send(self, saying: Saying) -> None:
-        await _translated(self._call.write(messages.saying_to_wire(saying)))
+        async with self._turn:
+            await _translated(self._call.write(messages.saying_to_wire(saying)))
 
     async def receive(self) -> Telling:
         message = await _read(self._call.read())
@@ -69,9 +72,13 @@ class GrpcBlobs:
         self._stub = compute_pb2_grpc.ComputeIngressServiceStub(channel)
         self._host_id = host_id
 
-    async def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+    async def read_blob(
+        self, digest: str, offset: int, *, incarnation: int
+    ) -> AsyncIterator[bytes]:
         """The blob's bytes from `offset` on, each chunk within a minute."""
-        request = compute_pb2.FetchBlobRequest(host_id=self._host_id, digest=digest, offset=offset)
+        request = compute_pb2.FetchBlobRequest(
+            host_id=self._host_id, incarnation=incarnation, digest=digest, offset=offset
+        )
         call = self._stub.FetchBlob(request, timeout=BLOB_S_MAX)
         try:
             while True:

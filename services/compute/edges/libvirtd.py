@@ -18,15 +18,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 from services.compute.edges.orphans import run_above
 
 SOCKET_PATH_BYTES_MAX = 107
 MOUNT_S = 30
+ALONE_S = 5.0
 
 _MODULE = "services.compute.edges.libvirtd"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -82,6 +85,11 @@ class Place:
     def run(self) -> Path:
         """The folder of its socket and pid file."""
         return self.folder / "run" if self.as_root else self.folder / "run/libvirt"
+
+    @property
+    def notes(self) -> Path:
+        """The folder of its notes of guests that run."""
+        return self.run / ("qemu" if self.as_root else "qemu/run")
 
     @property
     def socket(self) -> Path:
@@ -141,6 +149,8 @@ def main() -> None:
 def _run_libvirtd(place: Place) -> int:
     place.check()
     _prepare(place)
+    _wait_until_alone(place)
+    _forget_unborn_guests(place)
     if not place.as_root:
         return run_above(_libvirtd(place.config, place.run), _session_environment(place))
     unshare = [_find("unshare", "util-linux"), "--mount", "--uts"]
@@ -172,6 +182,32 @@ def _prepare(place: Place) -> None:
     (place.config / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(host_uuid=host_uuid))
     qemu_conf = _QEMU_CONF + (_QEMU_CONF_OF_ROOT if place.as_root else "")
     (place.config / "qemu.conf").write_text(qemu_conf)
+
+
+def _wait_until_alone(place: Place) -> None:
+    give_up_at = time.monotonic() + ALONE_S
+    while time.monotonic() < give_up_at:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(ALONE_S)
+            if client.connect_ex(str(place.socket)) != 0:
+                return
+        # The last one of a killed keeper is just being killed with it.
+        time.sleep(ALONE_S / 50)
+    raise CannotStart(f"there is one already, at {place.socket}")
+
+
+def _forget_unborn_guests(place: Place) -> None:
+    """Removes libvirtd's notes of guests whose QEMU had no process yet when libvirtd was killed.
+
+    Such a QEMU never comes to life, but the next libvirtd would wait a minute for it.
+    """
+    for note in place.notes.glob("*.xml"):
+        try:
+            unborn = ElementTree.parse(note).getroot().get("pid") == "0"  # noqa: S314  # its own
+        except ElementTree.ParseError:
+            continue
+        if unborn:
+            note.unlink()
 
 
 def _enter(place: Place) -> None:

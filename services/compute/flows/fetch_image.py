@@ -10,25 +10,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.compute.flows.ports import Blobs, ImageShelf, StepFailed
+from services.compute.flows.ports import ImageShelf, StepFailed
 from services.compute.logic.wanted import Image
 from services.domain.errors import NotFound
 from services.runtime.log import logger
 
 TRANSFERS_MAX = 3
 
+ReadBlob = Callable[[str, int], AsyncIterator[bytes]]
+"""Reads a blob for one host: `read(digest, offset)`, as `ports.Blobs`."""
+
 
 @dataclass(slots=True)
 class Flight:
     """One image on its way, for any number of guests.
 
-    `received_bytes` counts towards `image.size_bytes`.
+    `received_bytes` counts towards `image.size_bytes`; `waiting` has the road of each who waits.
     """
 
     image: Image
     landed: asyncio.Task[Path]
     received_bytes: int = 0
-    waiting: set[Callable[[], None]] = field(default_factory=set)
+    waiting: dict[Callable[[], None], ReadBlob] = field(default_factory=dict)
 
     @property
     def percent(self) -> int:
@@ -46,7 +49,7 @@ class ImageFetcher:
 
     @asynccontextmanager
     async def join(
-        self, image: Image, blobs: Blobs, *, on_landed: Callable[[], None]
+        self, image: Image, read: ReadBlob, *, on_landed: Callable[[], None]
     ) -> AsyncIterator[Flight]:
         """Gives the flight of an image, started if there is none; the last to leave ends it.
 
@@ -56,22 +59,22 @@ class ImageFetcher:
         """
         flight = self._flights.get(image.digest)
         if flight is None:
-            flight = self._start(image, blobs)
-        flight.waiting.add(on_landed)
+            flight = self._start(image)
+        flight.waiting[on_landed] = read
         try:
             yield flight
         finally:
-            flight.waiting.discard(on_landed)
+            del flight.waiting[on_landed]
             if not flight.waiting:
                 await self._end(flight)
 
-    def _start(self, image: Image, blobs: Blobs) -> Flight:
+    def _start(self, image: Image) -> Flight:
         # A flight that is being ended may still write: the next one of its digest waits for it.
         lock = self._locks.setdefault(image.digest, asyncio.Lock())
 
         async def fly() -> Path:
             async with lock:
-                return await self._fetch(flight, blobs)
+                return await self._fetch(flight)
 
         def tell(_: asyncio.Task[Path]) -> None:
             for on_landed in flight.waiting:
@@ -88,10 +91,10 @@ class ImageFetcher:
         flight.landed.cancel()
         await asyncio.wait({flight.landed})
 
-    async def _fetch(self, flight: Flight, blobs: Blobs) -> Path:
+    async def _fetch(self, flight: Flight) -> Path:
         image = flight.image
         for _ in range(TRANSFERS_MAX):
-            path = await self._shelf.find(image) or await self._transfer(flight, blobs)
+            path = await self._shelf.find(image) or await self._transfer(flight)
             if path is not None:
                 return path
             logger().warning("image arrived corrupt", digest=image.digest)
@@ -99,13 +102,15 @@ class ImageFetcher:
             "IMAGE_CORRUPT", f"the image store does not give the bytes of digest {image.digest}"
         )
 
-    async def _transfer(self, flight: Flight, blobs: Blobs) -> Path | None:
+    async def _transfer(self, flight: Flight) -> Path | None:
         image = flight.image
         draft = await self._shelf.begin(image)
         try:
             flight.received_bytes = draft.size_bytes
             if draft.size_bytes < image.size_bytes:
-                async for chunk in blobs.read_blob(image.digest, draft.size_bytes):
+                # By the road of one who still waits: the first may have lost its claim by now.
+                read = next(iter(flight.waiting.values()))
+                async for chunk in read(image.digest, draft.size_bytes):
                     await draft.append(chunk)
                     flight.received_bytes = draft.size_bytes
                     if draft.size_bytes > image.size_bytes:

@@ -218,8 +218,10 @@ class Ingress(Protocol):
 class Blobs(Protocol):
     """The control plane's door for bytes, for one host."""
 
-    def read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
-        """The blob's bytes from `offset` on. Raises NotFound (BLOB_NOT_FOUND), Unavailable."""
+    def read_blob(self, digest: str, offset: int, *, incarnation: int) -> AsyncIterator[bytes]:
+        """The bytes from `offset` on of a blob that a claim of the host names. Raises NotFound
+        (BLOB_NOT_FOUND), Conflict (SUPERSEDED) unless the incarnation is live, Unavailable.
+        """
         ...
 
 

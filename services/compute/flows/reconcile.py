@@ -7,7 +7,7 @@ look) makes it do the same. Owns the memory of this agent's builds. Does not cho
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 
@@ -206,7 +206,7 @@ class Reconciler:
         image = wanted.spec.image
         assert image is not None, "a wish to be present names an image"
         again = self._workers[wanted.claim.instance_id][1]
-        async with self._images.join(image, self._blobs, on_landed=again.set) as flight:
+        async with self._images.join(image, self._read_blob, on_landed=again.set) as flight:
             while self.wishes.get(wanted.claim) == wanted:
                 if flight.landed.done():
                     return ImageFile(flight.landed.result(), image.kind, image.architecture)
@@ -217,6 +217,9 @@ class Reconciler:
                     progress = f"fetching image {flight.percent} %"
                     self._say(Observation(wanted.claim, progress=progress))
         return None
+
+    def _read_blob(self, digest: str, offset: int) -> AsyncIterator[bytes]:
+        return self._blobs.read_blob(digest, offset, incarnation=self.wishes.incarnation)
 
     def _observe(self, wanted: Sequence[Wanted], guests: Sequence[Guest]) -> None:
         for wish in wanted:

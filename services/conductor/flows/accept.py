@@ -4,11 +4,13 @@ Owns replays: the same request id with the same payload gives the same resource 
 they are now. Does not own who may ask: api decided that.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.commit import Committer
+from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Ids, Query, Store
 from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import (
@@ -92,13 +94,16 @@ class Acceptor:
         self._advancer = advancer
         self._clock = clock
         self._ids = ids
+        self._looker = Looker(store)
         self._catalog: Lane[tuple[ResourceKind, str], CatalogRow | None] = Lane(
             self._catalog_round, name="catalog reads"
         )
 
     async def run(self) -> None:
-        """Runs the reading lane until cancelled."""
-        await self._catalog.run()
+        """Runs the reading lanes until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._looker.run())
+            group.create_task(self._catalog.run())
 
     async def create_instance(self, asked: Asked, new: NewInstance) -> Accepted:
         """Commit 1 of a create. Raises Invalid (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND,
@@ -127,7 +132,7 @@ class Acceptor:
             metadata={"id": instance_id},
         )
         for _ in range(TRIES_MAX):
-            situation = (await self._store.situations_read([instance_id])).get(instance_id)
+            situation = await self._looker.look(instance_id)
             if situation is None or not _may_touch(asked.caller, situation.instance.project_id):
                 raise missing
             if situation.instance.deleted:
@@ -264,12 +269,14 @@ class Acceptor:
         return Accepted(pages[0].records[0], pages[1].records[0])
 
     async def _instance_row(self, asked: Asked, new: NewInstance) -> InstanceRow:
-        flavor = await self._catalog.submit((ResourceKind.FLAVOR, new.flavor_id))
+        flavor, image = await asyncio.gather(
+            self._catalog.submit((ResourceKind.FLAVOR, new.flavor_id)),
+            self._catalog.submit((ResourceKind.IMAGE, new.image_id)),
+        )
         if not isinstance(flavor, FlavorRow):
             raise Invalid(
                 "FLAVOR_NOT_FOUND", f"there is no flavor {new.flavor_id}", field="flavor_id"
             )
-        image = await self._catalog.submit((ResourceKind.IMAGE, new.image_id))
         if not isinstance(image, ImageRow) or not (
             image.public or _may_touch(asked.caller, image.project_id)
         ):

@@ -9,12 +9,13 @@ from enum import IntEnum
 
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.commit import Committer
+from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Store
 from services.conductor.logic import lifecycle
 from services.conductor.logic.lifecycle import Seen
-from services.conductor.logic.rows import Committed, Refusal, Situation
+from services.conductor.logic.rows import Committed, Refusal
+from services.conductor.logic.steps import leaves_work
 from services.domain.errors import Unavailable
-from services.runtime.lane import Lane
 
 TRIES_MAX = 8
 
@@ -44,12 +45,11 @@ class Observer:
         self._committer = committer
         self._advancer = advancer
         self._clock = clock
-        self._store = store
-        self._reads: Lane[str, Situation | None] = Lane(self._read_round, name="situations")
+        self._looker = Looker(store)
 
     async def run(self) -> None:
         """Runs the reading lane until cancelled."""
-        await self._reads.run()
+        await self._looker.run()
 
     async def observe(self, seen: Sequence[Seen]) -> list[ObservationOutcome]:
         """The outcome of each observation, in order. Raises Unavailable where nothing could be
@@ -69,19 +69,15 @@ class Observer:
 
     async def _observe_one(self, seen: Seen) -> ObservationOutcome:
         for _ in range(TRIES_MAX):
-            situation = await self._reads.submit(seen.instance_id)
+            situation = await self._looker.look(seen.instance_id)
             if situation is None:
                 return ObservationOutcome.NO_SUCH_CLAIM
             item = lifecycle.observed(situation, seen, self._clock.now_s())
             outcome = await self._committer.commit(item, situation.instance.project_id)
             if isinstance(outcome, Committed):
-                if item.instance is not None:
+                if item.instance is not None and leaves_work(item):
                     self._advancer.nudge(seen.instance_id)
                 return ObservationOutcome.APPLIED
             if outcome.refusal in _REFUSED:
                 return _REFUSED[outcome.refusal]
         raise Unavailable("ROW_CONTENDED", "the instance changes too fast; observe again")
-
-    async def _read_round(self, ids: Sequence[str]) -> list[Situation | None | Exception]:
-        found = await self._store.situations_read(list(dict.fromkeys(ids)))
-        return [found.get(id_) for id_ in ids]

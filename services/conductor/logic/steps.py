@@ -13,7 +13,7 @@ Every step may be repeated; repeating is only waste. Does not own when to look a
 
 from dataclasses import dataclass
 
-from services.conductor.logic.rows import ClaimRow, InstanceRow, Situation
+from services.conductor.logic.rows import ClaimRow, InstanceRow, Item, Situation
 from services.domain.kinds import HostState
 from services.domain.operation import Phase
 
@@ -67,3 +67,10 @@ def next_step(situation: Situation) -> Step | None:
     ):
         return LetGo(situation)
     return Command(situation.instance, holder)
+
+
+def leaves_work(item: Item) -> bool:
+    """Whether a committed item leaves a step to do: something else is wanted, or an operation goes
+    on.
+    """
+    return item.wants or any(not operation.finished for operation in item.operations)

@@ -43,69 +43,77 @@ CREATE TYPE changed AS (
 CREATE FUNCTION refused_items(
     requests request_write[], instances instance_write[], operations operation_write[], claims claim_write[],
     hosts host_write[], entries catalog_write[]
-) RETURNS SETOF verdict LANGUAGE sql AS $$
-    SELECT w.item, CASE WHEN r.fingerprint = w.fingerprint THEN 'REPLAYED' ELSE 'REQUEST_ID_REUSED' END,
-           r.resource_id, r.operation_id
-      FROM unnest(requests) w
-      JOIN request r USING (project_id, caller, method, request_id)
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT item, row_number() OVER (PARTITION BY project_id, caller, method, request_id ORDER BY item) AS place
-              FROM unnest(requests)) w WHERE w.place > 1
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(instances)) w
-      LEFT JOIN instance i ON i.id = w.id
-     WHERE coalesce(i.version, 0) <> w.expected OR w.place > 1
-    UNION ALL
-    SELECT w.item, 'NAME_TAKEN', i.id::text, NULL
-      FROM unnest(instances) w
-      JOIN instance i ON i.project_id = w.project_id AND i.name = w.name AND NOT i.deleted AND i.id <> w.id
-     WHERE w.expected = 0
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT item, row_number() OVER (PARTITION BY project_id, name ORDER BY item) AS place
-              FROM unnest(instances) WHERE expected = 0) w WHERE w.place > 1
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(operations)) w
-      LEFT JOIN operation o ON o.id = w.id
-     WHERE coalesce(o.version, 0) <> w.expected OR w.place > 1
-    UNION ALL
-    SELECT w.item, 'NO_CLAIM', NULL, NULL
-      FROM unnest(claims) w LEFT JOIN claim c ON c.instance_id = w.instance_id AND c.epoch = w.epoch
-     WHERE w.change <> 1 AND (c.epoch IS NULL OR c.host_id <> w.host_id)
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT item, row_number() OVER (PARTITION BY instance_id, epoch ORDER BY item) AS place
-              FROM unnest(claims) WHERE change IN (2, 3)) w WHERE w.place > 1
-    UNION ALL
-    SELECT w.item, CASE WHEN h.incarnation <> w.incarnation THEN 'SUPERSEDED' ELSE 'DUPLICATE' END, NULL, NULL
-      FROM (SELECT *, row_number() OVER (PARTITION BY instance_id, epoch ORDER BY sequence DESC, item) AS place
-              FROM unnest(claims) WHERE change = 4) w
-      JOIN host h ON h.id = w.host_id
-      LEFT JOIN claim c ON c.instance_id = w.instance_id AND c.epoch = w.epoch
-     WHERE h.incarnation <> w.incarnation OR (c.incarnation, c.sequence) >= (w.incarnation, w.sequence) OR w.place > 1
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(hosts)) w
-      LEFT JOIN host h ON h.id = w.id
-     WHERE coalesce(h.incarnation, 0) <> w.expected OR w.place > 1
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT *, row_number() OVER (PARTITION BY kind, id ORDER BY item) AS place FROM unnest(entries)) w
-      LEFT JOIN catalog e ON e.kind = w.kind AND e.id = w.id
-     WHERE coalesce(e.version, 0) <> w.expected OR w.place > 1
-    UNION ALL
-    SELECT w.item, 'NAME_TAKEN', e.id::text, NULL
-      FROM unnest(entries) w
-      JOIN catalog e ON e.kind = w.kind AND e.project_id = w.project_id AND e.name = w.name AND NOT e.deleted AND e.id <> w.id
-     WHERE w.expected = 0
-    UNION ALL
-    SELECT w.item, 'STALE', NULL, NULL
-      FROM (SELECT item, row_number() OVER (PARTITION BY kind, project_id, name ORDER BY item) AS place
-              FROM unnest(entries) WHERE expected = 0) w WHERE w.place > 1
-$$;
+) RETURNS SETOF verdict LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(requests) > 0 THEN
+        RETURN QUERY SELECT w.item, CASE WHEN r.fingerprint = w.fingerprint THEN 'REPLAYED' ELSE 'REQUEST_ID_REUSED' END,
+               r.resource_id, r.operation_id
+          FROM unnest(requests) w
+          JOIN request r USING (project_id, caller, method, request_id)
+        UNION ALL
+        SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT item, row_number() OVER (PARTITION BY project_id, caller, method, request_id ORDER BY item) AS place
+                  FROM unnest(requests)) w WHERE w.place > 1;
+    END IF;
+    IF cardinality(instances) > 0 THEN
+        RETURN QUERY SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(instances)) w
+          LEFT JOIN instance i ON i.id = w.id
+         WHERE coalesce(i.version, 0) <> w.expected OR w.place > 1
+        UNION ALL
+        SELECT w.item, 'NAME_TAKEN', i.id::text, NULL
+          FROM unnest(instances) w
+          JOIN instance i ON i.project_id = w.project_id AND i.name = w.name AND NOT i.deleted AND i.id <> w.id
+         WHERE w.expected = 0
+        UNION ALL
+        SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT item, row_number() OVER (PARTITION BY project_id, name ORDER BY item) AS place
+                  FROM unnest(instances) WHERE expected = 0) w WHERE w.place > 1;
+    END IF;
+    IF cardinality(operations) > 0 THEN
+        RETURN QUERY SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(operations)) w
+          LEFT JOIN operation o ON o.id = w.id
+         WHERE coalesce(o.version, 0) <> w.expected OR w.place > 1;
+    END IF;
+    IF cardinality(claims) > 0 THEN
+        RETURN QUERY SELECT w.item, 'NO_CLAIM', NULL, NULL
+          FROM unnest(claims) w LEFT JOIN claim c ON c.instance_id = w.instance_id AND c.epoch = w.epoch
+         WHERE w.change <> 1 AND (c.epoch IS NULL OR c.host_id <> w.host_id)
+        UNION ALL
+        SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT item, row_number() OVER (PARTITION BY instance_id, epoch ORDER BY item) AS place
+                  FROM unnest(claims) WHERE change IN (2, 3)) w WHERE w.place > 1
+        UNION ALL
+        SELECT w.item, CASE WHEN h.incarnation <> w.incarnation THEN 'SUPERSEDED' ELSE 'DUPLICATE' END, NULL, NULL
+          FROM (SELECT *, row_number() OVER (PARTITION BY instance_id, epoch ORDER BY sequence DESC, item) AS place
+                  FROM unnest(claims) WHERE change = 4) w
+          JOIN host h ON h.id = w.host_id
+          LEFT JOIN claim c ON c.instance_id = w.instance_id AND c.epoch = w.epoch
+         WHERE h.incarnation <> w.incarnation OR (c.incarnation, c.sequence) >= (w.incarnation, w.sequence) OR w.place > 1;
+    END IF;
+    IF cardinality(hosts) > 0 THEN
+        RETURN QUERY SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(hosts)) w
+          LEFT JOIN host h ON h.id = w.id
+         WHERE coalesce(h.incarnation, 0) <> w.expected OR w.place > 1;
+    END IF;
+    IF cardinality(entries) > 0 THEN
+        RETURN QUERY SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT *, row_number() OVER (PARTITION BY kind, id ORDER BY item) AS place FROM unnest(entries)) w
+          LEFT JOIN catalog e ON e.kind = w.kind AND e.id = w.id
+         WHERE coalesce(e.version, 0) <> w.expected OR w.place > 1
+        UNION ALL
+        SELECT w.item, 'NAME_TAKEN', e.id::text, NULL
+          FROM unnest(entries) w
+          JOIN catalog e ON e.kind = w.kind AND e.project_id = w.project_id AND e.name = w.name AND NOT e.deleted AND e.id <> w.id
+         WHERE w.expected = 0
+        UNION ALL
+        SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT item, row_number() OVER (PARTITION BY kind, project_id, name ORDER BY item) AS place
+                  FROM unnest(entries) WHERE expected = 0) w WHERE w.place > 1;
+    END IF;
+END $$;
 
 -- Claims that do not fit beside the claims before them: per host the first such, and all after it that would not fit in
 -- its place either. Called again without these until all fit; the result is that of taking the claims one by one.
@@ -136,7 +144,8 @@ CREATE FUNCTION roomless_items(claims claim_write[], refused integer[]) RETURNS 
 $$;
 
 -- Writes instances and their change records; first is the revision before the first of them.
-CREATE FUNCTION write_instances(instances instance_write[], refused integer[], first bigint) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION write_instances(instances instance_write[], refused integer[], first bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO change (revision, kind, id, project_id, version, epoch, deleted, public, before, body)
     SELECT w.revision, 1, w.id::text, w.project_id, w.expected + 1,
            CASE WHEN w.adds_claim THEN w.revision ELSE w.epoch END, w.deleted, false,
@@ -161,9 +170,10 @@ CREATE FUNCTION write_instances(instances instance_write[], refused integer[], f
     UPDATE claim SET wanted_revision = i.revision
       FROM unnest(instances) w JOIN instance i ON i.id = w.id
      WHERE w.wants AND w.item <> ALL (refused) AND claim.instance_id = w.id;
-$$;
+END $$;
 
-CREATE FUNCTION write_operations(operations operation_write[], refused integer[], first bigint) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION write_operations(operations operation_write[], refused integer[], first bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO change (revision, kind, id, project_id, version, epoch, deleted, public, before, body)
     SELECT w.revision, 2, w.id::text, w.project_id, w.expected + 1, 0, false, false,
            CASE WHEN o.id IS NOT NULL THEN jsonb_build_object('state', o.state, 'phase', o.phase) END, w.body
@@ -184,9 +194,10 @@ CREATE FUNCTION write_operations(operations operation_write[], refused integer[]
       FROM (SELECT *, first + row_number() OVER (ORDER BY item, id) AS revision
               FROM unnest(operations) WHERE item <> ALL (refused)) w
      WHERE w.expected = 0;
-$$;
+END $$;
 
-CREATE FUNCTION write_catalog(entries catalog_write[], refused integer[], first bigint) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION write_catalog(entries catalog_write[], refused integer[], first bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO change (revision, kind, id, project_id, version, epoch, deleted, public, body)
     SELECT first + row_number() OVER (ORDER BY item, id), kind, id::text, project_id, expected + 1, 0, deleted, public, body
       FROM unnest(entries) WHERE item <> ALL (refused);
@@ -196,10 +207,11 @@ CREATE FUNCTION write_catalog(entries catalog_write[], refused integer[], first 
       FROM unnest(entries) WHERE item <> ALL (refused)
         ON CONFLICT (kind, id) DO UPDATE SET
            deleted = excluded.deleted, version = excluded.version, revision = excluded.revision, body = excluded.body;
-$$;
+END $$;
 
 -- Writes claims. Epochs come from the instances, which are written before.
-CREATE FUNCTION write_claims(claims claim_write[], refused integer[]) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION write_claims(claims claim_write[], refused integer[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO claim (instance_id, epoch, host_id, role, vcpus, memory_mib, disk_gib, wanted_revision)
     SELECT w.instance_id, i.epoch, w.host_id, w.role, w.vcpus, w.memory_mib, w.disk_gib, i.epoch
       FROM unnest(claims) w JOIN instance i ON i.id = w.instance_id
@@ -212,12 +224,13 @@ CREATE FUNCTION write_claims(claims claim_write[], refused integer[]) RETURNS vo
     UPDATE claim c SET incarnation = w.incarnation, sequence = w.sequence
       FROM unnest(claims) w
      WHERE w.change = 4 AND w.item <> ALL (refused) AND c.instance_id = w.instance_id AND c.epoch = w.epoch;
-$$;
+END $$;
 
 -- Writes what hosts say of themselves, and brings the ledger of every touched host up to its claims, before these are written.
 CREATE FUNCTION write_hosts(
     hosts host_write[], claims claim_write[], refused integer[], touched text[], first bigint
-) RETURNS void LANGUAGE sql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     -- Not one statement ON CONFLICT: of two that greet first for a host at once the second must fail, not follow.
     INSERT INTO host (id, machine_id, boot_id, state, incarnation, target_vcpus, target_memory_mib, target_disk_gib,
                       ceiling_vcpus, ceiling_memory_mib, ceiling_disk_gib, version, revision, body)
@@ -273,21 +286,31 @@ CREATE FUNCTION write_hosts(
            ARRAY[target_vcpus, target_memory_mib, target_disk_gib, used_vcpus, used_memory_mib, used_disk_gib, claim_count],
            body
       FROM written;
-$$;
+END $$;
 
 CREATE FUNCTION lock_rows(
     instances instance_write[], operations operation_write[], claims claim_write[], hosts host_write[],
     entries catalog_write[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM host
-      WHERE id IN (SELECT host_id FROM unnest(claims) UNION SELECT id FROM unnest(hosts)) ORDER BY id FOR UPDATE;
-    PERFORM 1 FROM instance WHERE id IN (SELECT id FROM unnest(instances)) ORDER BY id FOR UPDATE;
-    PERFORM 1 FROM claim
-      WHERE instance_id IN (SELECT instance_id FROM unnest(claims) UNION SELECT id FROM unnest(instances))
-      ORDER BY instance_id, epoch FOR UPDATE;
-    PERFORM 1 FROM operation WHERE id IN (SELECT id FROM unnest(operations)) ORDER BY id FOR UPDATE;
-    PERFORM 1 FROM catalog WHERE (kind, id) IN (SELECT kind, id FROM unnest(entries)) ORDER BY kind, id FOR UPDATE;
+    IF cardinality(claims) > 0 OR cardinality(hosts) > 0 THEN
+        PERFORM 1 FROM host
+          WHERE id IN (SELECT host_id FROM unnest(claims) UNION SELECT id FROM unnest(hosts)) ORDER BY id FOR UPDATE;
+    END IF;
+    IF cardinality(instances) > 0 THEN
+        PERFORM 1 FROM instance WHERE id IN (SELECT id FROM unnest(instances)) ORDER BY id FOR UPDATE;
+    END IF;
+    IF cardinality(claims) > 0 OR cardinality(instances) > 0 THEN
+        PERFORM 1 FROM claim
+          WHERE instance_id IN (SELECT instance_id FROM unnest(claims) UNION SELECT id FROM unnest(instances))
+          ORDER BY instance_id, epoch FOR UPDATE;
+    END IF;
+    IF cardinality(operations) > 0 THEN
+        PERFORM 1 FROM operation WHERE id IN (SELECT id FROM unnest(operations)) ORDER BY id FOR UPDATE;
+    END IF;
+    IF cardinality(entries) > 0 THEN
+        PERFORM 1 FROM catalog WHERE (kind, id) IN (SELECT kind, id FROM unnest(entries)) ORDER BY kind, id FOR UPDATE;
+    END IF;
 END $$;
 
 CREATE FUNCTION commit_items(
@@ -296,9 +319,9 @@ CREATE FUNCTION commit_items(
     OUT verdicts verdict[], OUT changes changed[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    refused integer[];
+    refused integer[] := '{}';
     roomless verdict[];
-    touched text[];
+    touched text[] := '{}';
     counts bigint[];
     total bigint;
     first bigint;
@@ -307,20 +330,29 @@ BEGIN
     verdicts := coalesce((SELECT array_agg(v) FROM refused_items(requests, instances, operations, claims, hosts, entries) v),
                          ARRAY[]::verdict[]);
     LOOP
-        refused := ARRAY(SELECT DISTINCT v.item FROM unnest(verdicts) v);
+        IF cardinality(verdicts) > 0 THEN
+            refused := ARRAY(SELECT DISTINCT v.item FROM unnest(verdicts) v);
+        END IF;
+        EXIT WHEN NOT EXISTS (SELECT FROM unnest(claims) WHERE change = 1);
         roomless := ARRAY(SELECT v FROM roomless_items(claims, refused) v);
         EXIT WHEN cardinality(roomless) = 0;
         verdicts := verdicts || roomless;
     END LOOP;
 
-    touched := ARRAY(
-        SELECT host_id FROM unnest(claims) WHERE change IN (1, 3) AND item <> ALL (refused)
-        UNION SELECT id FROM unnest(hosts) WHERE item <> ALL (refused) ORDER BY 1);
-    counts := ARRAY[
-        (SELECT count(*) FROM unnest(instances) WHERE item <> ALL (refused)),
-        (SELECT count(*) FROM unnest(operations) WHERE item <> ALL (refused)),
-        (SELECT count(*) FROM unnest(entries) WHERE item <> ALL (refused)),
-        cardinality(touched)];
+    IF cardinality(claims) > 0 OR cardinality(hosts) > 0 THEN
+        touched := ARRAY(
+            SELECT host_id FROM unnest(claims) WHERE change IN (1, 3) AND item <> ALL (refused)
+            UNION SELECT id FROM unnest(hosts) WHERE item <> ALL (refused) ORDER BY 1);
+    END IF;
+    IF cardinality(refused) = 0 THEN
+        counts := ARRAY[cardinality(instances), cardinality(operations), cardinality(entries), cardinality(touched)];
+    ELSE
+        counts := ARRAY[
+            (SELECT count(*) FROM unnest(instances) WHERE item <> ALL (refused)),
+            (SELECT count(*) FROM unnest(operations) WHERE item <> ALL (refused)),
+            (SELECT count(*) FROM unnest(entries) WHERE item <> ALL (refused)),
+            cardinality(touched)];
+    END IF;
     total := counts[1] + counts[2] + counts[3] + counts[4];
     IF total > 0 THEN
         UPDATE counter SET revision = counter.revision + total RETURNING counter.revision - total INTO first;
@@ -328,14 +360,26 @@ BEGIN
         first := 0;
     END IF;
 
-    INSERT INTO request (project_id, caller, method, request_id, fingerprint, resource_id, operation_id)
-    SELECT project_id, caller, method, request_id, fingerprint, resource_id, operation_id
-      FROM unnest(requests) WHERE item <> ALL (refused);
-    PERFORM write_instances(instances, refused, first);
-    PERFORM write_operations(operations, refused, first + counts[1]);
-    PERFORM write_catalog(entries, refused, first + counts[1] + counts[2]);
-    PERFORM write_hosts(hosts, claims, refused, touched, first + counts[1] + counts[2] + counts[3]);
-    PERFORM write_claims(claims, refused);
+    IF cardinality(requests) > 0 THEN
+        INSERT INTO request (project_id, caller, method, request_id, fingerprint, resource_id, operation_id)
+        SELECT project_id, caller, method, request_id, fingerprint, resource_id, operation_id
+          FROM unnest(requests) WHERE item <> ALL (refused);
+    END IF;
+    IF counts[1] > 0 THEN
+        PERFORM write_instances(instances, refused, first);
+    END IF;
+    IF counts[2] > 0 THEN
+        PERFORM write_operations(operations, refused, first + counts[1]);
+    END IF;
+    IF counts[3] > 0 THEN
+        PERFORM write_catalog(entries, refused, first + counts[1] + counts[2]);
+    END IF;
+    IF counts[4] > 0 THEN
+        PERFORM write_hosts(hosts, claims, refused, touched, first + counts[1] + counts[2] + counts[3]);
+    END IF;
+    IF cardinality(claims) > 0 THEN
+        PERFORM write_claims(claims, refused);
+    END IF;
 
     changes := ARRAY(
         SELECT ROW (c.kind, c.id, c.version, c.revision, c.epoch, CASE WHEN c.kind = 5 THEN c.body END, c.ledger)::changed

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,13 @@ class ApiCloud:
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    """Looks until something that nobody tells of is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110  # a file or a process tells nobody
+            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

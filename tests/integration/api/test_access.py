@@ -86,6 +86,31 @@ async def test_every_method_needs_its_role(cloud: ApiCloud) -> None:
         ), method
 
 
+UNKNOWN = (
+    "/stead.v1.InstanceService/RebuildTheWorld",
+    "/stead.v1.NoService/GetInstance",
+    "/stead.v1.InstanceService/getinstance",
+    "/stead.internal.v1.ComputeIngressService/FetchBlob",
+    "/stead.internal.v1.ConductorService/Accept",
+)
+
+
+@pytest.mark.parametrize("method", UNKNOWN)
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_method_that_is_not_there_needs_a_token_like_any_other(
+    cloud: ApiCloud, method: str, streaming: bool
+) -> None:
+    for metadata, reason in (
+        ((), "TOKEN_MISSING"),
+        ((("authorization", "Bearer x"),), "TOKEN_INVALID"),
+        (cloud.user("looker", "reader", exp=1).metadata, "TOKEN_EXPIRED"),
+    ):
+        refused = await refusal(raw_call(cloud, method, metadata, streaming))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
+    refused = await refusal(raw_call(cloud, method, cloud.admin().metadata, streaming))
+    assert refused.code is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_a_role_is_checked_before_the_request(cloud: ApiCloud) -> None:
     bad = instance_pb2.CreateInstanceRequest(name="\x00")
     refused = await refusal(cloud.user("readers", "reader").CreateInstance(bad))

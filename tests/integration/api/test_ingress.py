@@ -15,7 +15,6 @@ from stead.v1 import host_pb2, instance_pb2
 from services.runtime import bus, subjects
 from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id, refusal
 from tests.integration.api.test_api_service import created
-from tests.integration.api.uploads import RAW, imported
 
 Said = pb.StreamInstanceStatesRequest
 
@@ -136,24 +135,6 @@ async def test_the_words_of_a_host_are_cut_and_stripped(cloud: ApiCloud) -> None
     assert seen.failure.message.startswith("a [31m m")
     assert (len(seen.failure.reason), len(seen.failure.message)) == (63, 1000)
     assert seen.progress == "p " * 100
-
-
-async def test_a_blob_is_fetched_whole_or_from_an_offset(cloud: ApiCloud) -> None:
-    image = await imported(cloud.user("bytes", "member"))
-    for offset in (0, 1, 300_000, len(RAW)):
-        request = pb.FetchBlobRequest(host_id="h", digest=image.digest, offset=offset)
-        pieces = [piece.chunk async for piece in cloud.ingress.FetchBlob(request)]
-        assert b"".join(pieces) == RAW[offset:]
-        assert all(len(piece) <= 256 * 1024 for piece in pieces)
-    for digest, offset, reason in (
-        ("0" * 64, 0, "BLOB_NOT_FOUND"),
-        (image.digest, len(RAW) + 1, "INVALID_FIELD"),
-        (image.digest, -1, "INVALID_FIELD"),
-        ("../" * 20 + "etc/passwd", 0, "INVALID_FIELD"),
-        ("incoming", 0, "INVALID_FIELD"),
-    ):
-        request = pb.FetchBlobRequest(host_id="h", digest=digest, offset=offset)
-        assert (await refusal(cloud.ingress.FetchBlob(request))).reason == reason
 
 
 @asynccontextmanager

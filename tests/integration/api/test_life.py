@@ -4,26 +4,18 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stead.v1 import image_pb2, instance_pb2, operation_pb2
 
-from tests.integration.api.cloud import ApiCloud, Refusal, api_cloud, refusal
+from tests.integration.api.cloud import ApiCloud, Refusal, refusal
 from tests.integration.api.test_api_service import created
 from tests.integration.api.test_ingress import agent
 from tests.integration.api.test_watch import watching
 from tests.integration.api.uploads import RAW, description, imported, parts
-
-
-@pytest_asyncio.fixture
-async def own_cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiCloud]:
-    async with api_cloud(tmp_path_factory.mktemp("life")) as running:
-        yield running
 
 
 async def health_of(cloud: ApiCloud) -> int:
@@ -117,25 +109,3 @@ async def test_after_a_crash_nothing_of_an_upload_is_left(own_cloud: ApiCloud) -
     assert (own_cloud.images / kept.digest).exists()
     shown = await user.GetImage(image_pb2.GetImageRequest(id=kept.id))
     assert shown.image == kept
-
-
-async def test_a_full_disk_is_told_and_leaves_nothing(own_cloud: ApiCloud) -> None:
-    await own_cloud.end_api()
-    own_cloud.wrapper = ("prlimit", "--fsize=500000")
-    await own_cloud.start_api()
-    await own_cloud.until_ready()
-    user = own_cloud.user("full", "member")
-    impossible = description(RAW, size_bytes=1 << 42)
-    for described in (description(RAW), impossible):
-        refused = await refusal(user.ImportImage(parts(described, RAW)))
-        assert (refused.code, refused.reason) == (
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            "STORAGE_FULL",
-        )
-        assert files(own_cloud.images) == []
-    await imported(user, b"small" * 100)
-    assert len(files(own_cloud.images)) == 1
-
-
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]

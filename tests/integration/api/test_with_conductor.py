@@ -23,6 +23,7 @@ from services.runtime import bus, subjects
 from tests.engines import PATIENCE_S, nats_server, postgres
 from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id, refusal
 from tests.integration.api.test_any_bytes import answered, methods
+from tests.integration.api.test_blobs import fetched
 from tests.integration.api.test_ingress import agent
 from tests.integration.api.test_watch import watching
 from tests.integration.api.uploads import RAW, description, imported, parts, qcow2
@@ -137,6 +138,9 @@ async def test_an_instance_lives_its_whole_life_and_its_watcher_sees_every_versi
         named = instance_pb2.GetInstanceRequest(id=answer.instance.id)
         command = await asyncio.wait_for(wanted.get(), 60)
         assert (command.instance_id, command.spec.present) == (named.id, True)
+        assert await fetched(whole, "h-life", command.spec.image.digest) == RAW
+        unclaimed = (await imported(user, qcow2(), kind=image_pb2.IMAGE_KIND_QCOW2)).digest
+        assert await fetched(whole, "h-life", unclaimed) == "BLOB_NOT_FOUND"
         seen = {"applied_generation": command.generation, "power": RUNNING}
         told = await host.observe(named.id, command.epoch, **seen)
         (result,) = told.acknowledgements.results
@@ -156,6 +160,7 @@ async def test_an_instance_lives_its_whole_life_and_its_watcher_sees_every_versi
         while (await watcher.next()).state != instance_pb2.INSTANCE_STATE_DELETED:
             pass
         assert watcher.changes[0].version == 1
+        assert await fetched(whole, "h-life", command.spec.image.digest) == "BLOB_NOT_FOUND"
         shown_host = (await whole.admin().GetHost(host_pb2.GetHostRequest(id="h-life"))).host
         assert (shown_host.target.vcpus, shown_host.claims) == (32, 0)
     assert (await refusal(user.GetInstance(named))).reason == "INSTANCE_NOT_FOUND"

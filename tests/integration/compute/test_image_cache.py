@@ -43,7 +43,7 @@ class Store:
 
 async def fetch(fetcher: ImageFetcher, store: Store) -> Path:
     landed = asyncio.Event()
-    async with fetcher.join(IMAGE, store, on_landed=landed.set) as flight:
+    async with fetcher.join(IMAGE, store.read_blob, on_landed=landed.set) as flight:
         async with asyncio.timeout(60):
             await landed.wait()
         return flight.landed.result()
@@ -144,7 +144,7 @@ async def test_an_image_that_the_store_does_not_have_fails(tmp_path):
 
 async def test_the_last_who_leaves_ends_the_transfer_and_the_next_resumes_it(tmp_path):
     store, fetcher = Store(), fetcher_of(tmp_path)
-    async with fetcher.join(IMAGE, store, on_landed=lambda: None) as flight:
+    async with fetcher.join(IMAGE, store.read_blob, on_landed=lambda: None) as flight:
         async with asyncio.timeout(60):
             while flight.received_bytes == 0:  # noqa: ASYNC110  # nobody tells of progress
                 await asyncio.sleep(0)

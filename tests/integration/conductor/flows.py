@@ -1,4 +1,4 @@
-"""A conductor's flows in this process: over the real store, with a bus and a clock of the test's."""
+"""A conductor's flows in this process: the real store, and a bus and a clock of the test's."""
 
 from __future__ import annotations
 

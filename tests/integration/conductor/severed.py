@@ -13,8 +13,8 @@ READY = b"Z\x00\x00\x00\x05I"
 
 
 class Severed:
-    """Passes everything on. Once armed, the first connection over which a statement with `mark` in it
-    is sent loses the answer: it is read to its end, so that the commit is done, and dropped.
+    """Passes everything on. Once armed, the first connection over which a statement with `mark` in
+    it is sent loses the answer: it is read to its end, so that the commit is done, and dropped.
     """
 
     def __init__(self, upstream: Path) -> None:

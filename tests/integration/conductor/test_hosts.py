@@ -126,7 +126,8 @@ async def test_a_host_that_greets_again_is_not_troubled_by_its_old_words(place: 
 
 async def test_a_host_that_comes_back_is_told_to_remove_what_was_deleted(place: Place) -> None:
     """DELETED at once on a DOWN host; the claim is LEAVING, its resources wait. The view says
-    absent, every beat says that the host is behind, and absence returns the resources. MECHANICS C6.
+    absent, every beat says that the host is behind, and absence returns the resources.
+    MECHANICS C6.
     """
     bus = Sent()
     async with conductor(place.url, bus) as made:

@@ -829,22 +829,26 @@ class FetchBlobRequest(_message.Message):
     HOST_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """The host that asks."""
     digest: _builtins.str
     """Lower-case hexadecimal SHA-256."""
     offset: _builtins.int
     """The first byte wanted."""
+    incarnation: _builtins.int
+    """The incarnation under which the agent runs; only the live one gets bytes."""
     def __init__(
         self,
         *,
         host_id: _builtins.str = ...,
         digest: _builtins.str = ...,
         offset: _builtins.int = ...,
+        incarnation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "host_id", b"host_id", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "host_id", b"host_id", "incarnation", b"incarnation", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,8 +64,8 @@ class ComputeIngressServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchBlob(self, request, context):
-        """Reads a blob that one of the host's claims names, from an offset on.
-        Errors: NOT_FOUND (BLOB_NOT_FOUND).
+        """Reads a blob that one of the host's claims names, from an offset on. What no claim of the host names is not there.
+        Errors: NOT_FOUND (BLOB_NOT_FOUND), ABORTED (SUPERSEDED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

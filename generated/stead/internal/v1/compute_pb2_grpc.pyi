@@ -36,8 +36,8 @@ class ComputeIngressServiceStub:
     StreamInstanceStates: _grpc.StreamStreamMultiCallable[_compute_pb2.StreamInstanceStatesRequest, _compute_pb2.StreamInstanceStatesResponse]
     """Carries everything a host says of itself, and the answers. The first message is a Hello, the first answer a View."""
     FetchBlob: _grpc.UnaryStreamMultiCallable[_compute_pb2.FetchBlobRequest, _compute_pb2.FetchBlobResponse]
-    """Reads a blob that one of the host's claims names, from an offset on.
-    Errors: NOT_FOUND (BLOB_NOT_FOUND).
+    """Reads a blob that one of the host's claims names, from an offset on. What no claim of the host names is not there.
+    Errors: NOT_FOUND (BLOB_NOT_FOUND), ABORTED (SUPERSEDED).
     """
     Attach: _grpc.StreamStreamMultiCallable[_compute_pb2.AttachRequest, _compute_pb2.AttachResponse]
     """Answers a question that came over the bus: the host dials in with the question's ticket.
@@ -52,8 +52,8 @@ class ComputeIngressServiceAsyncStub(ComputeIngressServiceStub):
     StreamInstanceStates: _aio.StreamStreamMultiCallable[_compute_pb2.StreamInstanceStatesRequest, _compute_pb2.StreamInstanceStatesResponse]  # type: ignore[assignment]
     """Carries everything a host says of itself, and the answers. The first message is a Hello, the first answer a View."""
     FetchBlob: _aio.UnaryStreamMultiCallable[_compute_pb2.FetchBlobRequest, _compute_pb2.FetchBlobResponse]  # type: ignore[assignment]
-    """Reads a blob that one of the host's claims names, from an offset on.
-    Errors: NOT_FOUND (BLOB_NOT_FOUND).
+    """Reads a blob that one of the host's claims names, from an offset on. What no claim of the host names is not there.
+    Errors: NOT_FOUND (BLOB_NOT_FOUND), ABORTED (SUPERSEDED).
     """
     Attach: _aio.StreamStreamMultiCallable[_compute_pb2.AttachRequest, _compute_pb2.AttachResponse]  # type: ignore[assignment]
     """Answers a question that came over the bus: the host dials in with the question's ticket.
@@ -77,8 +77,8 @@ class ComputeIngressServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.FetchBlobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_compute_pb2.FetchBlobResponse], _abc.AsyncIterator[_compute_pb2.FetchBlobResponse]]:
-        """Reads a blob that one of the host's claims names, from an offset on.
-        Errors: NOT_FOUND (BLOB_NOT_FOUND).
+        """Reads a blob that one of the host's claims names, from an offset on. What no claim of the host names is not there.
+        Errors: NOT_FOUND (BLOB_NOT_FOUND), ABORTED (SUPERSEDED).
         """
 
     @_abc_1.abstractmethod

@@ -203,6 +203,21 @@ async def page(connection: Connection, query: Query) -> Page:
     """One record or one page of records, true as of the page's revision. Raises Invalid
     (FILTER_INVALID).
     """
+    sql, arguments = page_statement(query)
+    try:
+        rows = await connection.fetch(sql, *arguments)
+    except asyncpg.DataError as error:
+        raise Invalid("FILTER_INVALID", f"no row has such a value: {error}") from None
+    limit = _limit(query)
+    found = [_record(query.kind, row) for row in rows if row["id"] is not None]
+    return Page(tuple(found[:limit]), rows[0]["head"], len(found) > limit)
+
+
+def page_statement(query: Query) -> tuple[str, list[Any]]:
+    """The statement of a page, which reads one row more than the page has, and its arguments.
+
+    Raises Invalid (FILTER_INVALID).
+    """
     table, living, columns = _TABLES[query.kind]
     if query.deleted:
         living = living.replace("NOT deleted", "true")
@@ -225,19 +240,13 @@ async def page(connection: Connection, query: Query) -> Page:
         if column not in columns:
             raise Invalid("FILTER_INVALID", f"{column} cannot be filtered on", field="filter")
         add(f"AND {column} = {{}}{_COLUMN_TYPES.get(column, '')}", value)
-    limit = 1 if query.id else query.limit
-    arguments.append(limit + 1)
-    sql = PAGE.format(
-        table=table, living=living, where=" ".join(conditions), limit=f"${len(arguments)}"
-    )
-    try:
-        rows = await connection.fetch(sql, *arguments)
-    except asyncpg.DataError as error:
-        raise Invalid(
-            "FILTER_INVALID", f"the question has a value that no row has: {error}"
-        ) from None
-    found = [_record(query.kind, row) for row in rows if row["id"] is not None]
-    return Page(tuple(found[:limit]), rows[0]["head"], len(found) > limit)
+    arguments.append(_limit(query) + 1)
+    where, limit = " ".join(conditions), f"${len(arguments)}"
+    return PAGE.format(table=table, living=living, where=where, limit=limit), arguments
+
+
+def _limit(query: Query) -> int:
+    return 1 if query.id else query.limit
 
 
 def _record(kind: ResourceKind, row: Any) -> Record:

@@ -1,0 +1,27 @@
+"""Looks at instances: who looks at one moment looks in one go."""
+
+from collections.abc import Sequence
+
+from services.conductor.flows.ports import Store
+from services.conductor.logic.rows import Situation
+from services.runtime.lane import Lane
+
+
+class Looker:
+    """Reads situations for who asks for one at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lane: Lane[str, Situation | None] = Lane(self._round, name="situations")
+
+    async def run(self) -> None:
+        """Runs the lane until cancelled."""
+        await self._lane.run()
+
+    async def look(self, instance_id: str) -> Situation | None:
+        """The instance's situation now; None if there is no such instance."""
+        return await self._lane.submit(instance_id)
+
+    async def _round(self, ids: Sequence[str]) -> list[Situation | None | Exception]:
+        found = await self._store.situations_read(list(dict.fromkeys(ids)))
+        return [found.get(id_) for id_ in ids]
