@@ -1,5 +1,6 @@
 """The command `stead`: joins the nouns, and turns every end into an exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,13 +24,13 @@ End the cloud:        stead down
 
 \b
 Environment: STEAD_HOME (default ~/.local/share/stead), STEAD_ENDPOINT, STEAD_TOKEN_FILE.
-Exit codes: 0 done; 1 the operation failed; 2 bad input; 3 not found; 4 not allowed; 5 wrong state
-or
-conflict; 6 no room or quota; 7 unreachable or timed out; 130 interrupted.
+Exit codes: 0 done; 1 the operation failed; 2 bad input; 3 not found;
+4 not allowed; 5 wrong state or conflict; 6 no room or quota;
+7 unreachable or timed out; 130 interrupted.
 """
 NOUNS = {
     "instance": "Machines: ask for them, look at them, let them go.",
-    "operation": "Accepted work: what was asked for, how far it is, why it failed.",
+    "operation": "Accepted work: how far it is, why it failed.",
     "flavor": "Sizes in which instances come.",
     "image": "What instances start from.",
     "host": "Machines on which guests run.",
@@ -43,6 +44,7 @@ def main() -> int:
     in_json = terminal.wants_json(arguments)
     try:
         code = _run(arguments)
+        sys.stdout.flush()
     except CloudError as error:
         return _refused(refusal_of(error), in_json=in_json)
     except Refusal as refusal:
@@ -51,12 +53,12 @@ def main() -> int:
         print(file=sys.stderr)
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has read enough; what is still buffered must not fail at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has read enough.
+        _let_go_of_output()
         return Exit.DONE
     except OSError as error:
-        words = f"{error.filename or 'the system'}: {error.strerror}"
-        return _refused(Refusal("INTERNAL", "SYSTEM_REFUSED", words), in_json=in_json)
+        _let_go_of_output()
+        return _refused(_of_the_system(error), in_json=in_json)
     return code
 
 
@@ -66,7 +68,16 @@ def _run(arguments: Sequence[str]) -> int:
         ended = command.main(list(arguments), prog_name="stead", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
+    except SystemExit as stop:
+        # typer ends by itself, with 1, when nobody reads any more.
+        cause = stop.__context__
+        if isinstance(cause, OSError) and cause.errno == errno.EPIPE:
+            raise BrokenPipeError from cause
+        raise
     except _usage_errors() as wrong:
+        if type(wrong).__name__ == "NoArgsIsHelpError":
+            print(wrong, file=sys.stderr)
+            return Exit.INVALID
         raise _as_refusal(wrong) from wrong
     return ended if isinstance(ended, int) else Exit.DONE
 
@@ -77,8 +88,27 @@ def _usage_errors() -> type[Exception]:
 
 
 def _as_refusal(wrong: Exception) -> Refusal:
-    message = getattr(wrong, "format_message", lambda: str(wrong))()
-    return Refusal("INVALID_ARGUMENT", "INVALID_FIELD", f"{message} See --help.")
+    message = getattr(wrong, "format_message", lambda: str(wrong))().rstrip(".")
+    path = getattr(getattr(wrong, "ctx", None), "command_path", "stead")
+    said = message.replace("Value error, ", "").replace("Input should", "it should")
+    return Refusal("INVALID_ARGUMENT", "INVALID_FIELD", f"{said}. See `{path} --help`.")
+
+
+def _of_the_system(error: OSError) -> Refusal:
+    words = f"{error.filename or 'the system'}: {error.strerror}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refusal("PERMISSION_DENIED", "SYSTEM_REFUSED", words)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refusal("RESOURCE_EXHAUSTED", "STORAGE_FULL", words)
+    return Refusal("INTERNAL", "SYSTEM_REFUSED", words)
+
+
+def _let_go_of_output() -> None:
+    # What is still buffered must not fail once more at the end.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _refused(refusal: Refusal, *, in_json: bool) -> int:

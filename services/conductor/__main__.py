@@ -72,7 +72,7 @@ async def main(stop: asyncio.Event) -> None:
         server = rpc.server()
         conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, server)
         server.add_insecure_port(settings.listen)
-        await nats.subscribe_decisions(Decider(store, committer, advancer, clock))
+        await nats.subscribe_decisions(Decider(committer, advancer, clock))
         await server.start()
         stack.push_async_callback(server.stop, 0)
         await health.set_ready(True)

@@ -98,7 +98,9 @@ async def messages(bench: Bench, at_once: int, count: int) -> Figures:
         await in_turn(bench.deletes(lives), at_once=at_once, budget_s=float("inf"))
     return {
         "create": {name: round(n / len(lives), 2) for name, n in before.items()},
-        "delete": {name: round((heard[name] - before.get(name, 0)) / len(lives), 2) for name in heard},
+        "delete": {
+            name: round((heard[name] - before.get(name, 0)) / len(lives), 2) for name in heard
+        },
     }
 
 
@@ -115,7 +117,9 @@ async def idle(bench: Bench) -> Figures:
     }
 
 
-async def reads(bench: Bench, at_once: int, count: int, read: Callable[[], Awaitable[Any]]) -> Figures:
+async def reads(
+    bench: Bench, at_once: int, count: int, read: Callable[[], Awaitable[Any]]
+) -> Figures:
     """Figures of a read, done over and over."""
     took_s: list[float] = []
 
@@ -141,9 +145,7 @@ async def reading(bench: Bench) -> Figures:
     stub, metadata = bench.load.instances, bench.load.metadata
     lives = await in_turn(bench.creates(PAGE), at_once=16, budget_s=BUDGET_S)
     get = partial(stub.GetInstance, pb.GetInstanceRequest(id=lives[0].id), metadata=metadata)
-    page = partial(
-        stub.ListInstances, pb.ListInstancesRequest(page_size=PAGE), metadata=metadata
-    )
+    page = partial(stub.ListInstances, pb.ListInstancesRequest(page_size=PAGE), metadata=metadata)
     figures = {
         "get_alone": await reads(bench, 1, GETS // 4, get),
         "get_32_at_once": await reads(bench, 32, GETS, get),

@@ -12,7 +12,7 @@ import grpc
 from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc, resource_pb2
 from stead.v1 import host_pb2, instance_pb2
 
-from services.domain.errors import CloudError, Conflict, NotFound
+from services.domain.errors import CloudError, Conflict, NotFound, Unavailable
 from services.runtime.rpc import server
 from tests.fakes.conductor_rows import HOST, INSTANCE
 from tests.fakes.conductor_wishes import Wishes, item_error
@@ -27,6 +27,7 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
         self.claims: dict[str, list[compute_pb2.Wanted]] = {}
         self.observed: list[conductor_pb2.HostObservation] = []
         self.rounds: list[int] = []
+        self.beats_to_refuse = 0
         self.after_read: Callable[[conductor_pb2.Query], Awaitable[None]] | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -140,7 +141,10 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
     async def Beat(
         self, request: conductor_pb2.BeatRequest, context: Any
     ) -> conductor_pb2.BeatResponse:
-        """What each host should know."""
+        """What each host should know; refused as long as a test wants it so."""
+        if self.beats_to_refuse > 0:
+            self.beats_to_refuse -= 1
+            raise Unavailable("DATABASE_UNAVAILABLE", "refused by the test")
         return conductor_pb2.BeatResponse(
             results=[
                 conductor_pb2.BeatResult(

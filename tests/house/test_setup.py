@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,16 @@ def test_another_distribution_is_said_once_and_no_obstacle(clone: pathlib.Path) 
     script = f"mount --bind {release} /etc/os-release && python3 scripts/setup.py"
     first, second = (run(clone, "sh", "-c", script) for _ in range(2))
     assert "not tested here: debian 14" in first.stdout
+    assert "installing Debian packages" in first.stdout
+    assert "not tested here" not in second.stdout
+
+
+def test_another_processor_is_read_said_once_and_no_obstacle(clone: pathlib.Path) -> None:
+    fake(clone, "dpkg", "dpkg-query", "apt-get")
+    setarch = shutil.which("setarch")
+    assert setarch, "install util-linux"
+    first, second = (run(clone, setarch, "i686", "python3", "scripts/setup.py") for _ in range(2))
+    assert re.search(r"not tested here: .* on i686 ", first.stdout), first.stdout
     assert "installing Debian packages" in first.stdout
     assert "not tested here" not in second.stdout
 
@@ -275,9 +286,10 @@ def test_a_run_of_tests_ends_with_what_pytest_says(
 def test_ci_fails_when_make_test_fails(clone: pathlib.Path) -> None:
     fake(clone, "dpkg", "dpkg-query", "apt-get")
     bash = shutil.which("bash")
-    dirname = shutil.which("dirname")
     assert bash
-    assert dirname
-    (clone.parent / "programs/dirname").symlink_to(dirname)
+    for name in ("dirname", "grep"):
+        found = shutil.which(name)
+        assert found, f"install {name}"
+        (clone.parent / "programs" / name).symlink_to(found)
     ended = run(clone, bash, ".ci/run")
     assert ended.returncode == 2

@@ -105,7 +105,8 @@ class InstanceServiceServicer:
 
     def WatchInstances(self, request, context):
         """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
-        Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it.
+        Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+        (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

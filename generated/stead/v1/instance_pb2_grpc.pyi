@@ -50,7 +50,8 @@ class InstanceServiceStub:
     """
     WatchInstances: _grpc.UnaryStreamMultiCallable[_instance_pb2.WatchInstancesRequest, _instance_pb2.WatchInstancesResponse]
     """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
-    Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it.
+    Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+    (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
     """
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_instance_pb2.GetConsoleOutputRequest, _instance_pb2.GetConsoleOutputResponse]
     """Reads the newest part of what the guest wrote to its serial console.
@@ -79,7 +80,8 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     """
     WatchInstances: _aio.UnaryStreamMultiCallable[_instance_pb2.WatchInstancesRequest, _instance_pb2.WatchInstancesResponse]  # type: ignore[assignment]
     """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
-    Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it.
+    Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+    (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
     """
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_instance_pb2.GetConsoleOutputRequest, _instance_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
     """Reads the newest part of what the guest wrote to its serial console.
@@ -135,7 +137,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_instance_pb2.WatchInstancesResponse], _abc.AsyncIterator[_instance_pb2.WatchInstancesResponse]]:
         """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
-        Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it.
+        Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+        (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
         """
 
     @_abc_1.abstractmethod

@@ -106,7 +106,7 @@ class Authentication(grpc.aio.ServerInterceptor):
 
 
 def _refusing(error: CloudError) -> Any:
-    def refuse(requests: Any, context: Any) -> NoReturn:
+    def refuse(*_: Any) -> NoReturn:
         raise error
 
     return grpc.stream_stream_rpc_method_handler(refuse)

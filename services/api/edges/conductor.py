@@ -13,8 +13,8 @@ from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc
 
 from services.api.edges.conductor_messages import (
     accepted_from,
-    changes_from,
     caller_to,
+    changes_from,
     mutation_to,
     page_from,
     query_to,

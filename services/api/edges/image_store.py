@@ -118,7 +118,7 @@ class ImageStore:
         try:
             file = await asyncio.to_thread(self._path(digest).open, "rb")
         except FileNotFoundError:
-            raise NotFound("BLOB_NOT_FOUND", "no claim of this host names a blob of this digest") from None
+            raise NotFound("BLOB_NOT_FOUND", "there is no blob of this digest") from None
         with file:
             if not 0 <= offset <= os.fstat(file.fileno()).st_size:
                 raise Invalid("INVALID_FIELD", "the offset lies outside the blob", field="offset")

@@ -5,6 +5,7 @@ pinned, so the token's own header decides nothing.
 """
 
 import hashlib
+import math
 import re
 import time
 from collections import OrderedDict
@@ -93,6 +94,8 @@ def _caller_of(claims: dict[str, Any]) -> Caller:
     if not (isinstance(roles, list) and all(isinstance(role, str) for role in roles)):
         raise _invalid()
     if not isinstance(cloud_admin, bool) or type(expires) not in (int, float):
+        raise _invalid()
+    if not math.isfinite(expires):
         raise _invalid()
     highest = max((_ROLES.get(role, Role.NONE) for role in roles), default=Role.NONE)
     return Caller(subject, project, Role.CLOUD_ADMIN if cloud_admin else highest, float(expires))

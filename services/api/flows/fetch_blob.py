@@ -20,9 +20,7 @@ class BlobAsk:
     offset: int
 
 
-async def fetch_blob(
-    records: HostRecords, store: ImageStore, ask: BlobAsk
-) -> AsyncIterator[bytes]:
+async def fetch_blob(records: HostRecords, store: ImageStore, ask: BlobAsk) -> AsyncIterator[bytes]:
     """Pieces of the blob. Raises NotFound (BLOB_NOT_FOUND), Conflict (SUPERSEDED), Invalid
     (INVALID_FIELD), Unavailable.
     """
@@ -31,6 +29,6 @@ async def fetch_blob(
     except NotFound:
         digests = frozenset()
     if ask.digest not in digests:
-        raise NotFound("BLOB_NOT_FOUND", "no claim of this host names a blob of this digest")
+        raise NotFound("BLOB_NOT_FOUND", "there is no blob of this digest")
     async for piece in store.read(ask.digest, ask.offset):
         yield piece

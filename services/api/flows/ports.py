@@ -53,7 +53,7 @@ class ImageDescription:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A stretch of the feed. Revisions of different histories have nothing to do with each other."""
+    """A stretch of the feed. Revisions of two histories have nothing to do with each other."""
 
     rows: Sequence[Row]
     head_revision: int

@@ -5,6 +5,7 @@ bounded time.
 """
 
 import contextlib
+import re
 import sys
 import time
 import uuid
@@ -18,6 +19,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from stead.v1 import operation_pb2, operation_pb2_grpc
 
+from services.cli.edges.terminal import whisper
+from services.cli.logic.options import target_address
 from services.cli.logic.refusal import Refusal
 from services.cli.logic.surroundings import Surroundings
 from services.domain.errors import Unauthenticated
@@ -27,6 +30,7 @@ PATIENCE_S = 20.0
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 1.0
 DEFAULT_ENDPOINT = "127.0.0.1:8774"
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 Answer = TypeVar("Answer")
 
@@ -68,6 +72,7 @@ class Api:
         """The attempt's answer, tried again while the cloud is UNAVAILABLE and patience lasts."""
         until_s = time.monotonic() + self._patience_s
         delay_s = RETRY_FIRST_S
+        told = False
         while True:
             try:
                 return attempt()
@@ -75,6 +80,9 @@ class Api:
                 refusal = refusal_of_call(error, self.target)
                 if refusal.code != "UNAVAILABLE" or time.monotonic() + delay_s > until_s:
                     raise refusal from error
+            if not told and delay_s >= RETRY_MAX_S:
+                told = True
+                whisper(f"{refusal.message}; trying for {self._patience_s:.0f} s")
             time.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_S)
 
@@ -93,10 +101,14 @@ class Api:
 
 @contextlib.contextmanager
 def connected(around: Surroundings, *, patience_s: float = PATIENCE_S) -> Iterator[Api]:
-    """The cloud that the environment names. Raises Refusal, Unauthenticated (TOKEN_MISSING)."""
+    """The cloud that the environment names. Raises Refusal, Invalid, Unauthenticated
+    (TOKEN_MISSING, TOKEN_INVALID).
+    """
     from services.cli.edges.homes import HomeStore
 
     store = HomeStore(around.home, tell=lambda line: print(line, file=sys.stderr))
+    if around.endpoint:
+        target_address(around.endpoint)
     state = None if around.endpoint else store.state_read()
     target = around.endpoint or (state.options.listen if state else DEFAULT_ENDPOINT)
     supervised = state is None or store.is_locked()
@@ -156,8 +168,11 @@ def new_request_id() -> str:
 
 def _token(around: Surroundings) -> str:
     try:
-        return around.token_file.read_text().strip()
+        token = around.token_file.read_text("ascii", errors="replace").strip()
     except OSError as error:
         raise Unauthenticated(
             "TOKEN_MISSING", f"no token: {around.token_file}: {error.strerror}"
         ) from error
+    if not _TOKEN.fullmatch(token):
+        raise Unauthenticated("TOKEN_INVALID", f"{around.token_file} does not hold a token")
+    return token

@@ -54,13 +54,17 @@ class HomeStore:
         check_length(self._home, as_root=os.geteuid() == 0)
         self._check_folder()
         for folder in self._home.folders:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+                words = f"no folder can be made at {folder}: {error.strerror}"
+                raise Invalid("HOME_UNUSABLE", words, field="STEAD_HOME") from error
         self._home.path.chmod(0o700)
 
     def _check_folder(self) -> None:
         """A wrong STEAD_HOME must not cost a folder of other things its mode."""
         home = self._home.path
-        if not home.exists():
+        if not home.is_dir():
             return
         if home.stat().st_uid != os.geteuid():
             raise Denied(
@@ -103,10 +107,13 @@ class HomeStore:
         return False
 
     def state_read(self) -> CloudState | None:
-        """What the newest supervisor wrote down, None if it cannot be read."""
+        """What the newest supervisor wrote down, None if that makes no sense.
+
+        Raises PermissionError in the home of another user.
+        """
         try:
             return states.read(json.loads(self._home.state_file.read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
 
     def state_write(self, state: CloudState) -> None:

@@ -1,6 +1,7 @@
 """The terminal: tables and JSON on standard output, progress and refusals on standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -51,15 +52,30 @@ def say(line: str) -> None:
     print(f"stead: {tables.clean_lines(line)}", file=sys.stderr, flush=True)
 
 
+def whisper(line: str) -> None:
+    """A line of progress that only a person at a terminal gets."""
+    if sys.stderr.isatty():
+        say(line)
+
+
+def end_line() -> None:
+    """Leaves a live line."""
+    if sys.stderr.isatty():
+        print(file=sys.stderr, flush=True)
+
+
 def show_text(text: str) -> None:
     """A guest's own words: as they are into a file or pipe, harmless on a terminal."""
-    sys.stdout.write(tables.clean_lines(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(tables.without_control(text) if sys.stdout.isatty() else text)
     if text and not text.endswith("\n"):
         sys.stdout.write("\n")
 
 
-def phase_teller(what: str) -> Callable[[Mapping[str, Any], float], None]:
-    """Shows an operation under way: one live line on a terminal, a line per phase elsewhere."""
+def phase_teller(what: str, output: Output) -> Callable[[Mapping[str, Any], float], None]:
+    """Shows an operation under way: one live line on a terminal, a line per phase elsewhere.
+
+    Programs that asked for JSON have standard error for the refusal alone.
+    """
     told: list[str] = []
     live = sys.stderr.isatty()
 
@@ -70,9 +86,18 @@ def phase_teller(what: str) -> Callable[[Mapping[str, Any], float], None]:
         line = f"{what}: {phase}" + (f", {progress}" if progress and running else "")
         if live:
             end = "" if running else "\n"
-            print(f"\r\x1b[K{line} {elapsed_s:.1f} s", end=end, file=sys.stderr, flush=True)
-        elif told[-1:] != [line]:
+            # A line that wraps cannot be written over.
+            kept = f"{line} {elapsed_s:.1f} s"[: _columns() - 1]
+            print(f"\r\x1b[K{kept}", end=end, file=sys.stderr, flush=True)
+        elif output is Output.TABLE and told[-1:] != [line]:
             told.append(line)
             print(f"{line} ({elapsed_s:.1f} s)", file=sys.stderr, flush=True)
 
     return tell
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80

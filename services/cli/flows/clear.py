@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.cli.flows.ports import Instances, Tell
+from services.cli.logic.tables import counted
 from services.domain.errors import Unavailable
 
 CLEAR_S = 300.0
@@ -21,7 +22,7 @@ def delete_everything(instances: Instances, *, tell: Tell, timeout_s: float = CL
         living = instances.instances_all()
         if not living:
             return len(deleted)
-        tell(f"deleting {len(living)} instances with their guests")
+        tell(f"deleting {counted(len(living), 'instance')}, guests too")
         accepted = [instances.instance_delete(str(instance["id"])) for instance in living]
         deleted.update(str(instance["id"]) for instance in living)
         for operation in accepted:

@@ -30,7 +30,7 @@ def await_operation(
         if elapsed_s >= timeout_s:
             raise Unavailable(
                 "WAIT_TIMED_OUT",
-                f"operation {operation['id']} has not ended within {timeout_s:.0f} s; it goes on: "
+                f"operation {operation['id']} has not ended within {timeout_s:g} s; it goes on: "
                 f"stead operation wait {operation['id']}",
                 metadata={"operation_id": str(operation["id"])},
             )

@@ -57,12 +57,22 @@ def options_from(given: dict[str, Any]) -> Options:
     return options
 
 
-def listen_address(listen: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT` or `[V6]:PORT`. Raises Invalid."""
+def listen_address(listen: str, *, flag: str = "--listen") -> tuple[str, int]:
+    """Host and port of `HOST:PORT` or `[V6]:PORT`. Raises Invalid naming the flag."""
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise Invalid("INVALID_FIELD", f'"{listen}" is not HOST:PORT', field="--listen")
+        raise Invalid("INVALID_FIELD", f'"{listen}" is not HOST:PORT', field=flag)
     return host.strip("[]"), int(port)
+
+
+def target_address(endpoint: str) -> None:
+    """Refuses what no cloud can be reached by: neither HOST:PORT nor a gRPC target. Raises
+    Invalid.
+    """
+    if not endpoint.startswith(("unix:", "dns:", "ipv4:", "ipv6:")):
+        host, _ = listen_address(endpoint, flag="STEAD_ENDPOINT")
+        if "/" in host:
+            raise Invalid("INVALID_FIELD", f'"{endpoint}" is not HOST:PORT', field="STEAD_ENDPOINT")
 
 
 def written(options: Options) -> dict[str, Any]:

@@ -53,7 +53,6 @@ ADVICE = {
     "OPERATION_NOT_FOUND": "see what there is: stead operation list",
     "HOST_NOT_FOUND": "see what there is: stead host list",
     "IMAGE_TOO_LARGE": "choose a flavor with a larger disk: stead flavor list",
-    "NAME_TAKEN": "choose another name, or delete what has this one",
     "TOKEN_MISSING": "point STEAD_TOKEN_FILE at a token, or start the cloud: stead up --detach",
     "TOKEN_INVALID": "is the token of this cloud? Make one: stead token create",
     "TOKEN_EXPIRED": "make a new one: stead token create (the admin's own: stead up renews it)",
@@ -61,12 +60,13 @@ ADVICE = {
     "NO_VALID_HOST": "see what the hosts have left: stead host list",
     "CONSOLE_NOT_READY": "wait until the instance is ACTIVE: stead instance show",
     "HOST_UNREACHABLE": "see whether the host is up: stead host list",
-    "PEER_UNREACHABLE": "see what runs: stead status",
+    "PEER_UNREACHABLE": "see what runs: stead status; STEAD_ENDPOINT names a cloud elsewhere",
     "CLOUD_NOT_RUNNING": "start it: stead up --detach",
     "DATABASE_UNAVAILABLE": "see what runs: stead status",
     "STORAGE_FULL": "make room on the disk that holds the home, then try again",
     "PORT_TAKEN": "choose another: stead up --listen 127.0.0.1:PORT",
     "HOME_IN_USE": "stop it first: stead down; or use another home: STEAD_HOME=FOLDER stead up",
+    "HOME_UNUSABLE": "use another: STEAD_HOME=FOLDER stead up",
     "HOME_PATH_TOO_LONG": "use a shorter one: STEAD_HOME=FOLDER stead up",
     "HOME_NEWER": "use the newer stead, or another home: STEAD_HOME=FOLDER stead up",
     "IMAGE_REJECTED": "give a whole qcow2 or raw disk, or a tar of kernel, initrd and cmdline",
@@ -128,10 +128,10 @@ def as_text(refusal: Refusal) -> str:
     first, *more = refusal.message.splitlines() or [""]
     lines = [f"stead: {first} ({refusal.reason})", *(f"  {line}" for line in more)]
     for violation in refusal.field_violations:
-        if violation["description"] != refusal.message:
-            lines.append(f"  {violation['field']}: {violation['description']}")
-        else:
+        if violation["description"] == refusal.message:
             lines.append(f"  where: {violation['field']}")
+        elif f"{violation['field']} {violation['description']}" != refusal.message:
+            lines.append(f"  {violation['field']}: {violation['description']}")
     rejected = {
         k: v for k, v in refusal.metadata.items() if k.startswith("rejected_by_") and v != "0"
     }

@@ -2,12 +2,17 @@
 resources.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
+# CSI sequences, OSC strings, and the other two-byte ones. Source: ECMA-48, 5.4 and 8.3.
+_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])"
+)
 _PREFIXES = (
     "INSTANCE_STATE_",
     "INSTANCE_TASK_",
@@ -44,6 +49,11 @@ def clean_lines(text: str) -> str:
     return "".join(
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in kept
     )
+
+
+def without_control(text: str) -> str:
+    """A console's words without what its guest meant for a terminal: colours, cursors, titles."""
+    return clean_lines(_SEQUENCE.sub("", text))
 
 
 def _value(key: str) -> Callable[[Row], str]:
@@ -116,6 +126,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ("ENDPOINT", _value("endpoint")),
     ),
 }
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 guest`, `2 guests`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def table(noun: str, rows: Sequence[Row]) -> str:

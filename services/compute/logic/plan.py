@@ -94,11 +94,8 @@ def _in_the_way(wish: Wanted, wanted: Sequence[Wanted], others: Sequence[Guest])
     stranger = next((g for g in others if g.identity.claim not in claims), None)
     if stranger is None:
         return None
-    epoch = stranger.identity.epoch
-    return Refusal(
-        wish,
-        Failure("GUEST_IN_THE_WAY", f"a guest of this instance with epoch {epoch} is on the host"),
-    )
+    # Its owner reads this: epochs stand in no tenant's message.
+    return Refusal(wish, Failure("GUEST_IN_THE_WAY", "an older guest of it is in its place"))
 
 
 def _guest_of(wish: Wanted, guests: Sequence[Guest]) -> Guest | None:

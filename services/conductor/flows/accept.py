@@ -121,7 +121,7 @@ class Acceptor:
             look_again_s=1.0,
         )
         accepted = await self._commit_new(asked, item, ResourceKind.INSTANCE, new.name)
-        self._advancer.nudge(accepted.resource.id)
+        self._advancer.nudge(accepted.resource.id, _known(accepted, row, operation))
         return accepted
 
     async def delete_instance(self, asked: Asked, instance_id: str) -> Accepted:
@@ -346,6 +346,19 @@ class Acceptor:
                 rows = await self._store.catalog_read(kind, ids)
                 found |= {(kind, id_): row for id_, row in rows.items()}
         return [found.get(one) for one in asked]
+
+
+def _known(accepted: Accepted, row: InstanceRow, operation: OperationRow) -> Situation | None:
+    """What this acceptance has just committed; None where it answers from an earlier one."""
+    made, begun = accepted.resource, accepted.operation
+    if made.id != row.id or made.version != 1:
+        return None
+    return Situation(
+        replace(row, version=1, revision=made.revision),
+        replace(operation, version=1, revision=begun.revision),
+        (),
+        head_revision=max(made.revision, begun.revision),
+    )
 
 
 def _may_touch(caller: Caller, project_id: str) -> bool:

@@ -1,13 +1,14 @@
 """Brings instances one step further: look at the situation, do the next step, look again later.
 
 Owns the only way in which schedulers and hosts are told anything. The reconciler, an acceptance and
-a decision all come here with nothing but an instance id, so that recovery is the same code as the
-first run.
+a decision all come here with an instance id, so that recovery is the same code as the first run.
+Who has just committed a situation brings it along and spares a look: what is done with it is either
+harmless when late (asking for a host) or committed with its version, which then refuses it.
 """
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 
 from services.conductor.flows.commit import Committer
@@ -19,6 +20,8 @@ from services.domain.errors import NoCapacity
 from services.runtime.lane import Lane
 from services.runtime.log import logger
 
+KNOWN_MAX = 10_000
+
 
 class Advancer:
     """Takes instance ids, sends what their situations ask for, many in one message."""
@@ -28,12 +31,23 @@ class Advancer:
         self._bus = bus
         self._committer = committer
         self._clock = clock
+        self._known: OrderedDict[str, Situation] = OrderedDict()
+        self._placing: OrderedDict[str, Situation] = OrderedDict()
         self._lane: Lane[str, None] = Lane(self._round, name="advances", waiting_max=200_000)
 
-    def nudge(self, instance_id: str) -> None:
-        """Looks at the instance soon. A nudge that is lost is made up for by the reconciler."""
+    def nudge(self, instance_id: str, known: Situation | None = None) -> None:
+        """Looks at the instance soon, or takes what is known of it from this moment's commit. A
+        nudge that is lost is made up for by the reconciler.
+        """
+        self._known.pop(instance_id, None)
+        if known is not None:
+            _keep(self._known, known)
         with contextlib.suppress(NoCapacity):
             self._lane.put(instance_id)
+
+    async def placed(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
+        """The situations in which hosts were asked for, each given once; else as they are now."""
+        return await self._situations(instance_ids, self._placing)
 
     async def run(self) -> None:
         """Runs the lane until cancelled."""
@@ -45,7 +59,7 @@ class Advancer:
             self.nudge(due.instance_id)
 
     async def _round(self, instance_ids: Sequence[str]) -> list[None | Exception]:
-        situations = await self._store.situations_read(list(dict.fromkeys(instance_ids)))
+        situations = await self._situations(instance_ids, self._known)
         places: list[InstanceRow] = []
         commands: dict[tuple[str, int], list[tuple[InstanceRow, ClaimRow]]] = defaultdict(list)
         lost: list[Situation] = []
@@ -53,6 +67,7 @@ class Advancer:
             step = next_step(situation)
             if isinstance(step, Place):
                 places.append(step.instance)
+                _keep(self._placing, situation)
             elif isinstance(step, Command):
                 host = (step.claim.host_id, step.claim.host_incarnation)
                 commands[host].append((step.instance, step.claim))
@@ -67,6 +82,14 @@ class Advancer:
         await asyncio.gather(*(self._let_go(situation) for situation in lost))
         return [None] * len(instance_ids)
 
+    async def _situations(
+        self, instance_ids: Sequence[str], known: OrderedDict[str, Situation]
+    ) -> dict[str, Situation]:
+        ids = list(dict.fromkeys(instance_ids))
+        found = {id_: known.pop(id_) for id_ in ids if id_ in known}
+        unknown = [id_ for id_ in ids if id_ not in found]
+        return found | (await self._store.situations_read(unknown) if unknown else {})
+
     async def _let_go(self, situation: Situation) -> None:
         item = lifecycle.deleted_on_lost_host(situation, self._clock.now_s())
         if item is None:
@@ -74,3 +97,9 @@ class Advancer:
         outcome = await self._committer.commit(item, situation.instance.project_id)
         if isinstance(outcome, Committed):
             logger().warning("deleted while its host is down", instance=situation.instance.id)
+
+
+def _keep(known: OrderedDict[str, Situation], situation: Situation) -> None:
+    known[situation.instance.id] = situation
+    if len(known) > KNOWN_MAX:
+        known.popitem(last=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.commit import Committer
-from services.conductor.flows.ports import Clock, Store
+from services.conductor.flows.ports import Clock
 from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import Committed, Situation
 from services.domain.operation import Phase
@@ -33,17 +33,14 @@ class Decision:
 class Decider:
     """Takes decisions in batches."""
 
-    def __init__(
-        self, store: Store, committer: Committer, advancer: Advancer, clock: Clock
-    ) -> None:
-        self._store = store
+    def __init__(self, committer: Committer, advancer: Advancer, clock: Clock) -> None:
         self._committer = committer
         self._advancer = advancer
         self._clock = clock
 
     async def decide(self, decisions: Sequence[Decision]) -> None:
         """Commits what the batch decided."""
-        situations = await self._store.situations_read([d.instance_id for d in decisions])
+        situations = await self._advancer.placed([d.instance_id for d in decisions])
         await asyncio.gather(
             *(
                 self._decide_one(decision, situations[decision.instance_id])

@@ -64,8 +64,9 @@ CREATE TABLE instance (
     wanted            bytea NOT NULL,
     body              bytea NOT NULL
 ) WITH (fillfactor = 70);
-CREATE UNIQUE INDEX instance_living_name ON instance (project_id, name) WHERE NOT deleted;
+-- In this order: before a table has statistics both look equally good for finding a name, and the newer one is taken.
 CREATE INDEX instance_living ON instance (project_id, id) WHERE NOT deleted;
+CREATE UNIQUE INDEX instance_living_name ON instance (project_id, name) WHERE NOT deleted;
 
 -- Claims have no foreign key to living instances: a claim outlives its instance until its host confirms absence.
 CREATE TABLE claim (

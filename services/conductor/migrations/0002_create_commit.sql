@@ -45,16 +45,6 @@ CREATE FUNCTION refused_items(
     hosts host_write[], entries catalog_write[]
 ) RETURNS SETOF verdict LANGUAGE plpgsql AS $$
 BEGIN
-    IF cardinality(requests) > 0 THEN
-        RETURN QUERY SELECT w.item, CASE WHEN r.fingerprint = w.fingerprint THEN 'REPLAYED' ELSE 'REQUEST_ID_REUSED' END,
-               r.resource_id, r.operation_id
-          FROM unnest(requests) w
-          JOIN request r USING (project_id, caller, method, request_id)
-        UNION ALL
-        SELECT w.item, 'STALE', NULL, NULL
-          FROM (SELECT item, row_number() OVER (PARTITION BY project_id, caller, method, request_id ORDER BY item) AS place
-                  FROM unnest(requests)) w WHERE w.place > 1;
-    END IF;
     IF cardinality(instances) > 0 THEN
         RETURN QUERY SELECT w.item, 'STALE', NULL, NULL
           FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY item) AS place FROM unnest(instances)) w
@@ -112,6 +102,17 @@ BEGIN
         SELECT w.item, 'STALE', NULL, NULL
           FROM (SELECT item, row_number() OVER (PARTITION BY kind, project_id, name ORDER BY item) AS place
                   FROM unnest(entries) WHERE expected = 0) w WHERE w.place > 1;
+    END IF;
+    -- Last, since each statement sees what was committed before it began: who finds a twin's name must find its request.
+    IF cardinality(requests) > 0 THEN
+        RETURN QUERY SELECT w.item, CASE WHEN r.fingerprint = w.fingerprint THEN 'REPLAYED' ELSE 'REQUEST_ID_REUSED' END,
+               r.resource_id, r.operation_id
+          FROM unnest(requests) w
+          JOIN request r USING (project_id, caller, method, request_id)
+        UNION ALL
+        SELECT w.item, 'STALE', NULL, NULL
+          FROM (SELECT item, row_number() OVER (PARTITION BY project_id, caller, method, request_id ORDER BY item) AS place
+                  FROM unnest(requests)) w WHERE w.place > 1;
     END IF;
 END $$;
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from stead.internal.v1 import compute_pb2_grpc
+from stead.internal.v1 import compute_pb2_grpc, conductor_pb2
 from stead.v1 import (
     flavor_pb2_grpc,
     host_pb2_grpc,
@@ -165,6 +165,22 @@ async def until(holds: Callable[[], Any]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110  # a file or a process tells nobody
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def heard(cloud: ApiCloud, kind: int) -> AsyncIterator[asyncio.Event]:
+    """Is set when the conductor has answered a question about this noun."""
+    event = asyncio.Event()
+
+    async def tell(query: conductor_pb2.Query) -> None:
+        if query.kind == kind:
+            event.set()
+
+    cloud.conductor.after_read = tell
+    try:
+        yield event
+    finally:
+        cloud.conductor.after_read = None
 
 
 @asynccontextmanager

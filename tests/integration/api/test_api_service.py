@@ -3,14 +3,15 @@ behind.
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
 from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
 
-from tests.fakes.conductor_rows import INSTANCE
-from tests.integration.api.cloud import ApiCloud, User, new_id, refusal
+from tests.fakes.conductor_rows import OPERATION
+from tests.integration.api.cloud import ApiCloud, User, heard, new_id, refusal
 from tests.integration.api.uploads import RAW, imported
 
 
@@ -87,11 +88,12 @@ async def test_a_wait_ends_when_the_operation_does(cloud: ApiCloud) -> None:
     request = operation_pb2.WaitOperationRequest(
         id=answer.operation.id.upper(), timeout=duration_pb2.Duration(seconds=60)
     )
-    waiting = asyncio.ensure_future(user.WaitOperation(request))
-    await asyncio.sleep(0.2)
+    async with heard(cloud, OPERATION) as is_heard:
+        waiting = asyncio.ensure_future(user.WaitOperation(request))
+        await asyncio.wait_for(is_heard.wait(), 60)
     assert not waiting.done()
     await cloud.conductor.end_operation(answer.operation.id, operation_pb2.OPERATION_STATE_DONE)
-    ended = await asyncio.wait_for(waiting, 10)
+    ended = await asyncio.wait_for(waiting, 60)
     assert ended.operation.state == operation_pb2.OPERATION_STATE_DONE
     assert ended.operation.version == 2
     again = await user.WaitOperation(request)
@@ -111,14 +113,14 @@ async def test_a_wait_answers_with_the_present_state_after_its_timeout(cloud: Ap
 async def test_a_wait_ends_although_the_bus_lost_the_message(cloud: ApiCloud) -> None:
     user = cloud.user("lossy", "member")
     answer = await created(cloud, user)
-    waiting = asyncio.ensure_future(
-        user.WaitOperation(operation_pb2.WaitOperationRequest(id=answer.operation.id))
-    )
-    await asyncio.sleep(0.2)
+    request = operation_pb2.WaitOperationRequest(id=answer.operation.id)
+    async with heard(cloud, OPERATION) as is_heard:
+        waiting = asyncio.ensure_future(user.WaitOperation(request))
+        await asyncio.wait_for(is_heard.wait(), 60)
     publish, cloud.conductor.publish = cloud.conductor.publish, None
     try:
         await cloud.conductor.end_operation(answer.operation.id, operation_pb2.OPERATION_STATE_DONE)
-        ended = await asyncio.wait_for(waiting, 10)
+        ended = await asyncio.wait_for(waiting, 60)
     finally:
         cloud.conductor.publish = publish
     assert ended.operation.state == operation_pb2.OPERATION_STATE_DONE
@@ -279,11 +281,10 @@ async def test_a_conductor_that_is_away_is_told_at_once_with_a_time_to_try_again
 ) -> None:
     user = cloud.user("away", "member")
     answer = await created(cloud, user)
+    request = instance_pb2.GetInstanceRequest(id=answer.instance.id)
     await cloud.conductor.stop()
     try:
-        refused = await refusal(
-            user.GetInstance(instance_pb2.GetInstanceRequest(id=answer.instance.id))
-        )
+        refused = await refusal(user.GetInstance(request))
         assert (refused.code, refused.reason) == (
             grpc.StatusCode.UNAVAILABLE,
             "PEER_UNREACHABLE",
@@ -291,10 +292,8 @@ async def test_a_conductor_that_is_away_is_told_at_once_with_a_time_to_try_again
         assert refused.retry_s
     finally:
         await cloud.conductor.start(cloud.conductor_target)
-    for _ in range(100):
-        try:
-            await user.GetInstance(instance_pb2.GetInstanceRequest(id=answer.instance.id))
-            break
-        except grpc.aio.AioRpcError:
-            await asyncio.sleep(0.1)
-    assert cloud.conductor.body(INSTANCE, answer.instance.id).id == answer.instance.id
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                assert (await user.GetInstance(request)).instance == answer.instance
+                return

@@ -11,11 +11,19 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stead.v1 import image_pb2, instance_pb2, operation_pb2
 
-from tests.integration.api.cloud import ApiCloud, Refusal, refusal
+from tests.fakes.conductor_rows import OPERATION
+from tests.integration.api.cloud import ApiCloud, Refusal, heard, refusal, until
 from tests.integration.api.test_api_service import created
 from tests.integration.api.test_ingress import agent
 from tests.integration.api.test_watch import watching
-from tests.integration.api.uploads import RAW, description, imported, parts
+from tests.integration.api.uploads import RAW, description, imported
+
+
+async def hanging() -> AsyncIterator[Any]:
+    """An upload that never ends."""
+    yield image_pb2.ImportImageRequest(description=description(RAW))
+    yield image_pb2.ImportImageRequest(chunk=RAW)
+    await asyncio.sleep(600)
 
 
 async def health_of(cloud: ApiCloud) -> int:
@@ -34,12 +42,21 @@ async def test_it_ends_in_order_within_ten_seconds(own_cloud: ApiCloud) -> None:
         await watcher.snapshot()
         await host.hello()
         wait = operation_pb2.WaitOperationRequest(id=answer.operation.id)
-        waiting = asyncio.ensure_future(refusal(user.WaitOperation(wait)))
-        await asyncio.sleep(0.3)
+        async with heard(own_cloud, OPERATION) as is_heard:
+            waiting = asyncio.ensure_future(refusal(user.WaitOperation(wait)))
+            await asyncio.wait_for(is_heard.wait(), 60)
+        uploads = [asyncio.ensure_future(refusal(user.ImportImage(hanging()))) for _ in range(4)]
+        await until(lambda: len(list((own_cloud.images / "incoming").iterdir())) == len(uploads))
         begun_s = time.monotonic()
         assert await own_cloud.end_api() == 0
         assert time.monotonic() - begun_s < 10
         assert (await waiting).reason == "API_STOPPING"
+        for upload in uploads:
+            assert (await upload).code in (
+                grpc.StatusCode.UNAVAILABLE,
+                grpc.StatusCode.CANCELLED,
+            )
+        assert not list((own_cloud.images / "incoming").iterdir())
         with pytest.raises(grpc.aio.AioRpcError) as cut:
             await watcher.next()
         told = Refusal(cut.value)
@@ -56,11 +73,10 @@ async def test_it_is_alive_but_not_ready_until_it_reaches_the_conductor(
     assert await health_of(own_cloud) == health_pb2.HealthCheckResponse.NOT_SERVING
     request = instance_pb2.ListInstancesRequest()
     user = own_cloud.user("early", "reader")
-    for _ in range(200):
-        refused = await refusal(user.ListInstances(request))
-        if refused.reason:
-            break
-        await asyncio.sleep(0.05)
+    channel = own_cloud.channel
+    while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+        await asyncio.wait_for(channel.wait_for_state_change(state), 60)
+    refused = await refusal(user.ListInstances(request))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "PEER_UNREACHABLE")
     await own_cloud.conductor.start(own_cloud.conductor_target)
     await own_cloud.until_ready()
@@ -88,18 +104,8 @@ async def test_after_a_crash_nothing_of_an_upload_is_left(own_cloud: ApiCloud) -
     user = own_cloud.user("crash", "member")
     kept = await imported(user)
     incoming = own_cloud.images / "incoming"
-
-    async def hanging() -> AsyncIterator[Any]:
-        yield image_pb2.ImportImageRequest(description=description(RAW))
-        yield image_pb2.ImportImageRequest(chunk=RAW)
-        await asyncio.sleep(60)
-
     call = user.ImportImage(hanging())
-    for _ in range(200):
-        if list(incoming.iterdir()):
-            break
-        await asyncio.sleep(0.05)
-    assert list(incoming.iterdir())
+    await until(lambda: list(incoming.iterdir()))
     await own_cloud.end_api(signal.SIGKILL)
     call.cancel()
     assert list(incoming.iterdir())

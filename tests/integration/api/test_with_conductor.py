@@ -110,6 +110,7 @@ async def commanded(cloud: ApiCloud, host_id: str) -> AsyncIterator["asyncio.Que
             await wanted.put(one)
 
     await connected.subscribe(subjects.host_command(CLOUD_ID, host_id), receive)
+    await connected._client.flush()  # the bus knows of it from now on
     try:
         yield wanted
     finally:
@@ -265,6 +266,8 @@ async def test_lists_and_pages_agree_with_the_conductor(whole: ApiCloud) -> None
     for _ in range(5):
         request = await wish(whole, user, flavor_id=sizes[0].id, image_id=public.id)
         made.append((await user.CreateInstance(request)).instance.id)
+    of_image = instance_pb2.ListInstancesRequest(filter=f'image_id = "{public.id}"')
+    assert [i.id for i in (await user.ListInstances(of_image)).instances] == made
     listed: list[str] = []
     page = instance_pb2.ListInstancesRequest(page_size=2)
     while True:

@@ -21,6 +21,7 @@ from services.compute.flows.agent import Agent
 from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.ports import HostProfile
 from services.compute.flows.reconcile import Tools
+from services.compute.logic.guest import Guest
 from services.domain.resources import Overcommit, Resources
 from services.runtime import rpc
 from tests.fakes.ingress import FakeIngress
@@ -54,6 +55,14 @@ def wanted(
             ),
         ),
     )
+
+
+async def until_found(driver: FakeDriver, holds: Callable[[Guest], bool] = lambda _: True) -> Guest:
+    """The first guest of which `holds`, once there is one."""
+    async with asyncio.timeout(60):
+        while not (found := [g for g in await driver.list_guests() if holds(g)]):  # noqa: ASYNC110  # only a look can tell
+            await asyncio.sleep(0.01)
+    return found[0]
 
 
 @dataclass

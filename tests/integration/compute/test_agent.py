@@ -6,13 +6,12 @@ import hashlib
 import pytest
 from stead.internal.v1 import compute_pb2
 
-from services.compute.edges.drivers.fake import FakeDriver
 from services.compute.flows.agent import SupersededError
 from services.compute.flows.answer_question import answer_question
 from services.compute.flows.ports import Question
 from services.compute.logic.guest import Claim
 from services.domain.instance import Power
-from tests.integration.compute.conftest import Stage, wanted
+from tests.integration.compute.conftest import Stage, until_found, wanted
 
 IMAGE = b"an image " * 100_000
 
@@ -23,10 +22,6 @@ def is_running(observation) -> bool:
 
 def is_absent(observation) -> bool:
     return observation.absent
-
-
-async def is_applied(driver: FakeDriver) -> bool:
-    return any(guest.applied_generation == 1 for guest in await driver.list_guests())
 
 
 def store(stage: Stage, content: bytes = IMAGE) -> None:
@@ -107,9 +102,12 @@ async def test_an_interrupted_build_is_resumed(stage: Stage):
     slow = stage.driver(delay_s=30.0)
     async with stage.living(slow) as host:
         await host.viewed()
-        await stage.ingress.until(lambda: stage.ingress.fetches.total() == 1)
-    async with stage.living(stage.driver()) as host:
+        await until_found(slow)
+    driver = stage.driver()
+    assert [guest.prepared for guest in await driver.list_guests()] == [False]
+    async with stage.living(driver) as host:
         await host.until_seen(wish, is_running)
+        assert [guest.prepared for guest in await driver.list_guests()] == [True]
 
 
 async def test_a_guest_without_a_claim_is_reported_and_left_alone(stage: Stage):
@@ -215,12 +213,9 @@ async def test_while_the_control_plane_is_away_work_goes_on_and_is_told_afterwar
         await host.viewed()
         wish = wanted("a", IMAGE)
         host.command(wish)
-        await stage.ingress.until(lambda: stage.ingress.fetches.total() == 1)
-        await asyncio.sleep(0.1)
+        assert not (await until_found(driver)).applied_generation
         await stage.ingress.stop()
-        async with asyncio.timeout(60):
-            while not await is_applied(driver):  # noqa: ASYNC110  # only a look can tell
-                await asyncio.sleep(0.05)
+        await until_found(driver, lambda guest: guest.applied_generation == 1)
         await stage.ingress.start(stage.target)
         await host.until_seen(wish, is_running)
         assert stage.ingress.hosts["h1"].incarnation == 2

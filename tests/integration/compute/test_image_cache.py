@@ -152,6 +152,23 @@ async def test_the_last_who_leaves_ends_the_transfer_and_the_next_resumes_it(tmp
     assert (await fetch(fetcher, store)).read_bytes() == CONTENT
 
 
+async def test_a_transfer_goes_by_the_road_of_one_who_still_waits(tmp_path):
+    first, second, fetcher = Store(), Store(), fetcher_of(tmp_path)
+    first.contents = [CONTENT[:-1] + b"x", b""]
+    landed = asyncio.Event()
+    leaving = fetcher.join(IMAGE, first.read_blob, on_landed=lambda: None)
+    flight = await leaving.__aenter__()
+    async with fetcher.join(IMAGE, second.read_blob, on_landed=landed.set):
+        async with asyncio.timeout(60):
+            while flight.received_bytes == 0:  # noqa: ASYNC110  # nobody tells of progress
+                await asyncio.sleep(0)
+        await leaving.__aexit__(None, None, None)
+        async with asyncio.timeout(60):
+            await landed.wait()
+        assert flight.landed.result().read_bytes() == CONTENT
+    assert (first.offsets, second.offsets) == ([0], [0])
+
+
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 FULL = """
 import asyncio, sys

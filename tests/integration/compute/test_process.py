@@ -183,3 +183,19 @@ async def test_hundreds_of_hosts_live_in_one_process_and_share_one_image(
         await until_running(stage, host_id, wish)
     assert stage.ingress.fetches.total() == 1
     assert await process.end(signal.SIGTERM) == 0
+
+
+async def test_in_the_middle_of_hundreds_of_builds_it_ends_in_time(stage: Stage, nats_port: int):
+    stage.ingress.blobs[hashlib.sha256(IMAGE).hexdigest()] = IMAGE
+    settings = {"STEAD_COMPUTE_FAKE_HOSTS": "20", "STEAD_COMPUTE_FAKE_DELAY_S": "30"}
+    process = Process(stage, nats_port, **settings)
+    for number in range(400):
+        stage.ingress.want(f"h1-{number % 20:04}", wanted(f"i{number}", IMAGE))
+    await process.start()
+    folder = stage.folder / "state" / "fake"
+    async with asyncio.timeout(60):
+        while len(list(folder.glob("*/*.json"))) < 100:  # noqa: ASYNC110  # files tell nobody
+            await asyncio.sleep(0.05)
+    began = time.monotonic()
+    assert await process.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 10

@@ -79,7 +79,7 @@ class Conductor:
         self.observer = Observer(self.store, self.committer, self.advancer, clock)
         self.greeter = Greeter(self.store, self.committer, clock)
         self.leaser = Leaser(self.store, self.committer, clock)
-        self.decider = Decider(self.store, self.committer, self.advancer, clock)
+        self.decider = Decider(self.committer, self.advancer, clock)
 
     def lanes(self) -> list[asyncio.Task[None]]:
         return [

@@ -93,3 +93,25 @@ async def test_a_mailbox_gets_the_newest_change_of_its_row_and_of_no_other() -> 
     hub.close()
     with hub.mailbox("a") as mailbox, pytest.raises(Unavailable):
         await mailbox.take()
+
+
+async def test_another_history_ends_who_listens_and_lets_others_begin() -> None:
+    hub = hub_for(10)
+    hub.apply(rows(1, 3))
+    cursor = hub.cursor()
+    hub.apply([row(4)])
+    waiting = asyncio.ensure_future(hub.cursor().next())
+    with hub.mailbox("a") as mailbox:
+        await asyncio.sleep(0)
+        hub.forget()
+        too_early = hub.cursor()
+        hub.begin(2)
+        for ended in (waiting, mailbox.take(), too_early.next(), cursor.next()):
+            with pytest.raises(Unavailable) as refused:
+                await ended
+            assert refused.value.reason == "HISTORY_CHANGED"
+    fresh = hub.cursor()
+    assert fresh.take() == []
+    hub.apply([row(3)])
+    assert fresh.take() == [row(3)]
+    assert hub.revision == 3

@@ -77,3 +77,17 @@ def test_the_cache_is_bounded() -> None:
     tokens.caller(token(sub="another"))
     assert len(tokens._cache) <= CACHED_MAX + 1
     assert tokens.caller(first).subject == "someone"
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf")])
+def test_a_token_that_never_ends_does_not_count(end: float) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        checker().caller(token(exp=end))
+    assert refused.value.reason == "TOKEN_INVALID"
+
+
+def test_a_token_of_more_than_8_kib_is_not_looked_at() -> None:
+    assert checker().caller(token(more="x" * 3000)).subject == "someone"
+    with pytest.raises(Unauthenticated) as refused:
+        checker().caller(token(more="x" * 9000))
+    assert refused.value.reason == "TOKEN_INVALID"

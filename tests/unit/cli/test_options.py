@@ -10,6 +10,7 @@ from services.cli.logic.options import (
     listen_address,
     options_from,
     read,
+    target_address,
     written,
 )
 from services.domain.errors import Invalid
@@ -64,3 +65,17 @@ def test_only_flags_that_were_given_can_differ() -> None:
         "--driver",
         "--listen",
     ]
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:8774", "[::1]:8774", "unix:/a/b", "dns:///c:1"])
+def test_an_endpoint_is_an_address_or_a_target(endpoint: str) -> None:
+    target_address(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["cloud", "http://cloud:8774", "https://cloud/", ":8774", "a:0"]
+)
+def test_what_cannot_be_dialled_is_refused_by_the_variables_name(endpoint: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        target_address(endpoint)
+    assert refused.value.field == "STEAD_ENDPOINT"

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from services.cli.logic.tables import card, clean, clean_lines, table, word
+from services.cli.logic.tables import (
+    card,
+    clean,
+    clean_lines,
+    counted,
+    table,
+    without_control,
+    word,
+)
 
 
 def test_enums_read_as_one_word() -> None:
@@ -53,3 +61,16 @@ def test_a_card_shows_nested_fields_by_their_path_and_leaves_out_empty_ones() ->
         "phases.0.phase": "ENDED",
         "enabled": "true",
     }
+
+
+def test_a_consoles_colours_cursors_and_titles_are_left_out() -> None:
+    said = "\x1b]0;owned\x07\x1b[1;31mlogin\x1b[0m:\x1b[6n\r\n\x1b(B\x1bcroot\x07# \x9b2J"
+    assert (
+        without_control(said)
+        == "login:\nroot\N{REPLACEMENT CHARACTER}# \N{REPLACEMENT CHARACTER}2J"
+    )
+    assert without_control("\x1b") == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(number, "guest") for number in (0, 1, 2)] == ["0 guests", "1 guest", "2 guests"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,3 +109,19 @@ async def test_a_log_that_cannot_be_read_is_read_again() -> None:
     followed, applied = follower(log)
     await follow(followed, [([], 5)], 5)
     assert applied == [1, 2, 3, 4, 5]
+
+
+async def test_what_could_not_be_applied_is_read_again_and_not_skipped() -> None:
+    """A follower that failed once has no gap afterwards."""
+    log, applied, failures = Log(3), list[int](), [ValueError("once")]
+
+    def apply(run: list[Change]) -> None:
+        if failures:
+            raise failures.pop()
+        applied.extend(change.revision for change in run)
+
+    followed = FeedFollower(log.read, apply, start_revision=0)
+    with pytest.raises(ValueError, match="once"):
+        await followed.receive([Change(1), Change(2)], 2)
+    await follow(followed, [([3], 3)], 3)
+    assert applied == [1, 2, 3]

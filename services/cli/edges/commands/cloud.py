@@ -34,6 +34,7 @@ from services.cli.logic.home import Home
 from services.cli.logic.options import Options, options_from, written
 from services.cli.logic.refusal import Exit, refusal_of
 from services.cli.logic.surroundings import Surroundings
+from services.cli.logic.tables import counted
 from services.domain.errors import CloudError
 
 COUNT_PATIENCE_S = 3.0
@@ -48,10 +49,11 @@ def up(
     libvirt_uri: LibvirtFlag = None,
     fake_hosts: FakeHostsFlag = None,
 ) -> None:
-    """Starts a cloud on this machine: its services, PostgreSQL, NATS and libvirtd, all of its own.
+    """Starts a cloud on this machine, or finds it running.
 
-    Everything lies in $STEAD_HOME (default ~/.local/share/stead). What dies is started again.
-    Without --detach it stays in the foreground until interrupted. Guests outlive it.
+    Its services, PostgreSQL, NATS and libvirtd, all of its own. Everything lies in $STEAD_HOME
+    (default ~/.local/share/stead). What dies is started again. Without --detach it stays in the
+    foreground until interrupted. Guests outlive it.
 
     Give a URL with a password in the environment: STEAD_CONDUCTOR_POSTGRES_URL, STEAD_NATS_URL.
     """
@@ -118,6 +120,8 @@ async def _until_signalled(
     got = [0]
 
     def on_signal(number: int) -> None:
+        if not stop.is_set():
+            tell("ending the services; guests run on")
         got[0] = number
         stop.set()
 
@@ -136,8 +140,9 @@ def down(
         bool, typer.Option("--guests", help="Delete every instance first, so that nothing is left.")
     ] = False,
 ) -> None:
-    """Ends the services. Guests run on, and the next `stead up` finds them, unless --guests is
-    given.
+    """Ends the services; guests run on.
+
+    The next `stead up` finds them, unless --guests is given.
     """
     here = around()
     store = HomeStore(here.home, tell=say)
@@ -156,8 +161,8 @@ def down(
         say("guests, if there are any, keep running: they could not be counted")
     elif left:
         say(
-            f"{left} guests keep running; `stead up` finds them again, "
-            "`stead down --guests` ends them"
+            f"{counted(left, 'guest')} {'keeps' if left == 1 else 'keep'} running; "
+            "`stead up` finds them again, `stead down --guests` ends them"
         )
 
 
@@ -174,7 +179,7 @@ def _clear_guests(here: Surroundings, store: HomeStore) -> None:
         bring(here, written(state.options), detached=True)
     with connected(_as_admin(here)) as api:
         deleted = delete_everything(CloudInstances(api), tell=say)
-    say(f"deleted {deleted} instances")
+    say(f"deleted {counted(deleted, 'instance')}")
 
 
 def _count_guests(here: Surroundings) -> int | None:
@@ -204,11 +209,18 @@ def status(output: OutputFlag = Output.TABLE) -> None:
     if output is Output.JSON:
         print(json.dumps(shown, indent=2))
     else:
-        word = "healthy" if seen.healthy else "not healthy"
-        print(f"{word}: {shown['endpoint']}, home {here.home.path}")
-        show_many("service", [*shown["services"], *shown["auxiliary"]], output)
+        _show_status(seen, shown)
     if not seen.healthy:
         raise typer.Exit(Exit.UNREACHABLE)
+
+
+def _show_status(seen: Status, shown: dict[str, Any]) -> None:
+    if not seen.seen:
+        print(f"nothing runs: home {shown['home']}; start it with `stead up --detach`")
+        return
+    word = "healthy" if seen.healthy else "not healthy"
+    print(f"{word}: {shown['endpoint']}, home {shown['home']}")
+    show_many("service", [*shown["services"], *shown["auxiliary"]], Output.TABLE)
 
 
 def _status_json(home: Home, status_seen: Status) -> dict[str, Any]:

@@ -14,7 +14,10 @@ OutputFlag = Annotated[
 ]
 WaitFlag = Annotated[bool, typer.Option("--wait", help="Wait until the work has ended.")]
 TimeoutFlag = Annotated[
-    float, typer.Option("--timeout", min=0.1, help="With --wait: for how many seconds at most.")
+    float,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0.1, help="With --wait: for how many seconds at most."
+    ),
 ]
 AllProjectsFlag = Annotated[
     bool, typer.Option("--all-projects", help="Of every project; only for cloud admins.")

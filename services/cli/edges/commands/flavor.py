@@ -22,9 +22,9 @@ def _stub(api: Api) -> flavor_pb2_grpc.FlavorServiceStub:
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, unique in the cloud.")],
-    vcpus: Annotated[int, typer.Option(help="Virtual CPUs.")] = 1,
-    memory_mib: Annotated[int, typer.Option(help="Memory in MiB.")] = 128,
-    disk_gib: Annotated[int, typer.Option(help="Disk in GiB.")] = 1,
+    vcpus: Annotated[int, typer.Option(metavar="N", help="Virtual CPUs.")] = 1,
+    memory_mib: Annotated[int, typer.Option(metavar="N", help="Memory in MiB.")] = 128,
+    disk_gib: Annotated[int, typer.Option(metavar="N", help="Disk in GiB.")] = 1,
     output: OutputFlag = Output.TABLE,
 ) -> None:
     """Offers a new size.

@@ -30,7 +30,10 @@ def show(
     host: Annotated[str, typer.Argument(metavar="HOST", help="Its id.")],
     output: OutputFlag = Output.TABLE,
 ) -> None:
-    """Shows one host: capacity, use, what its driver can do and why that one was chosen."""
+    """Shows one host with its capacity and use.
+
+    And what its driver can do, and why that one was chosen.
+    """
     with connected(around()) as api:
         answer = api.call(_stub(api).GetHost, host_pb2.GetHostRequest(id=host))
     show_one(as_json(answer.host), output)

@@ -37,10 +37,16 @@ def _stub(api: Api) -> image_pb2_grpc.ImageServiceStub:
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="The image.")],
-    name: Annotated[str, typer.Option(help="Its name, unique among the project's images.")],
-    kind: Annotated[str, typer.Option(help=f"{_KINDS}; found by looking if left out.")] = "",
-    arch: Annotated[str, typer.Option(help=f"{_ARCHITECTURES}; this machine's if left out.")] = "",
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The image.")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Its name, unique among the project's images.")
+    ],
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help=f"{_KINDS}; found by looking if left out.")
+    ] = "",
+    arch: Annotated[
+        str, typer.Option(metavar="ARCH", help=f"{_ARCHITECTURES}; this machine's if left out.")
+    ] = "",
     public: Annotated[
         bool, typer.Option("--public", help="For every project; cloud admins only.")
     ] = False,

@@ -20,13 +20,14 @@ from services.cli.edges.commands.flags import (
     group,
 )
 from services.cli.edges.commands.waiting import wait_done
-from services.cli.edges.terminal import Output, show_line, show_many, show_one, show_text
+from services.cli.edges.terminal import Output, say, show_line, show_many, show_one, show_text
 from services.cli.logic.refusal import Exit, Refusal
 from services.cli.logic.tables import clean, word
 from services.domain.errors import Invalid, Unavailable
 
 app = group("Machines: ask for them, look at them, let them go.")
 RECONNECTS_MAX = 60
+STATES = [word(name) for name in instance_pb2.InstanceState.keys()[1:]]
 
 
 def _stub(api: Api) -> instance_pb2_grpc.InstanceServiceStub:
@@ -38,14 +39,21 @@ def create(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Its name, unique among the project's instances.")
     ],
-    flavor: Annotated[str, typer.Option(help="Its size: name or id of a flavor.")],
-    image: Annotated[str, typer.Option(help="What it starts from: name or id of an image.")],
-    label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, as often as wanted.")] = None,
+    flavor: Annotated[
+        str, typer.Option(metavar="FLAVOR", help="Its size: name or id of a flavor.")
+    ],
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE", help="What it starts from: name or id of an image.")
+    ],
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="As often as wanted.")
+    ] = None,
     ssh_key: Annotated[
-        list[Path] | None, typer.Option(help="File of a public key for root.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Public keys for root; as often as wanted."),
     ] = None,
     user_data: Annotated[
-        Path | None, typer.Option(help="File handed to the guest as it is.")
+        Path | None, typer.Option(metavar="FILE", help="Handed to the guest as it is.")
     ] = None,
     wait: WaitFlag = False,
     timeout: TimeoutFlag = WAIT_S,
@@ -69,7 +77,13 @@ def create(
         answer = api.call(_stub(api).CreateInstance, request)
         instance = as_json(answer.instance)
         if wait:
-            wait_done(api, as_json(answer.operation), what=f"create {name}", timeout_s=timeout)
+            wait_done(
+                api,
+                as_json(answer.operation),
+                what=f"create {name}",
+                timeout_s=timeout,
+                output=output,
+            )
             # The same id again: the same instance, as it is now.
             instance = as_json(api.call(_stub(api).CreateInstance, request).instance)
         show_one(instance, output)
@@ -107,7 +121,13 @@ def delete(
         answer = api.call(_stub(api).DeleteInstance, request)
         gone = as_json(answer.instance)
         if wait:
-            wait_done(api, as_json(answer.operation), what=f"delete {instance}", timeout_s=timeout)
+            wait_done(
+                api,
+                as_json(answer.operation),
+                what=f"delete {instance}",
+                timeout_s=timeout,
+                output=output,
+            )
             gone = as_json(api.call(_stub(api).DeleteInstance, request).instance)
         show_one(gone, output)
 
@@ -117,7 +137,7 @@ def console(
     instance: InstanceWord,
     log: Annotated[bool, typer.Option("--log", help="Print what the guest wrote.")] = False,
     max_bytes: Annotated[
-        int, typer.Option(min=1, max=1048576, help="How much from the end.")
+        int, typer.Option(min=1, max=1048576, metavar="N", help="How much from the end.")
     ] = 65536,
     output: OutputFlag = Output.TABLE,
 ) -> None:
@@ -141,11 +161,11 @@ def console(
 @app.command("watch")
 def watch(
     instance: Annotated[
-        str, typer.Argument(help="Name or id; all of the project if left out.")
+        str, typer.Argument(metavar="INSTANCE", help="Name or id; all of the project if left out.")
     ] = "",
     all_projects: AllProjectsFlag = False,
     until: Annotated[
-        str, typer.Option(help="End when INSTANCE is in this state, e.g. ACTIVE.")
+        str, typer.Option(metavar="STATE", help="End when INSTANCE is in this state: ACTIVE.")
     ] = "",
     output: OutputFlag = Output.TABLE,
 ) -> None:
@@ -157,6 +177,9 @@ def watch(
     """
     if until and not instance:
         raise Invalid("INVALID_FIELD", "--until needs an instance", field="--until")
+    if until and until.upper() not in STATES:
+        words = f'no state "{until}"; there are {", ".join(STATES)}'
+        raise Invalid("INVALID_FIELD", words, field="--until")
     with connected(around()) as api:
         request = instance_pb2.WatchInstancesRequest(all_projects=all_projects)
         for _ in range(RECONNECTS_MAX):
@@ -178,12 +201,16 @@ def _follow(
     output: Output,
 ) -> bool:
     word_of, until = wanted
+    found = not word_of
     for event in api.stream(_stub(api).WatchInstances, request):
         which = event.WhichOneof("event")
         seen = event.existing if which == "existing" else event.change.instance
         about = which != "snapshot_done"
         if about and word_of and word_of not in (seen.id, seen.name):
             continue
+        found = found or about
+        if not found and output is Output.TABLE:
+            say(f'there is no instance "{word_of}" yet; waiting for it')
         if output is Output.JSON:
             show_line(as_json(event))
         elif about:
@@ -213,9 +240,9 @@ def _sentence(row: dict[str, str], revision: int) -> str:
 
 def _labels(pairs: list[str]) -> dict[str, str]:
     split = [pair.partition("=") for pair in pairs]
-    for key, equals, _ in split:
+    for pair, (key, equals, _) in zip(pairs, split, strict=True):
         if not key or not equals:
-            raise Invalid("INVALID_FIELD", f'"{key}" is not KEY=VALUE', field="--label")
+            raise Invalid("INVALID_FIELD", f'"{pair}" is not KEY=VALUE', field="--label")
     return {key: value for key, _, value in split}
 
 

@@ -29,7 +29,9 @@ def _stub(api: Api) -> operation_pb2_grpc.OperationServiceStub:
 
 @app.command("list")
 def list_all(
-    instance: Annotated[str, typer.Option(help="Only those of this instance: name or id.")] = "",
+    instance: Annotated[
+        str, typer.Option(metavar="INSTANCE", help="Only of this one: name or id.")
+    ] = "",
     all_projects: AllProjectsFlag = False,
     output: OutputFlag = Output.TABLE,
 ) -> None:
@@ -53,12 +55,15 @@ def show(operation: OperationId, output: OutputFlag = Output.TABLE) -> None:
 def wait(
     operation: OperationId, timeout: TimeoutFlag = WAIT_S, output: OutputFlag = Output.TABLE
 ) -> None:
-    """Waits for the end of an operation; exit code 1 if it failed, 6 if there was no room."""
+    """Waits for the end of an operation.
+
+    Exit code 1 if it failed, 6 if there was no room.
+    """
     with connected(around()) as api:
         request = operation_pb2.GetOperationRequest(id=operation)
         found = as_json(api.call(_stub(api).GetOperation, request).operation)
         ended = await_operation(
-            api, found, timeout_s=timeout, show=phase_teller(word_for(found["action"]))
+            api, found, timeout_s=timeout, show=phase_teller(word_for(found["action"]), output)
         )
     show_one(ended, output)
     raise_unless_done(dict(ended))

@@ -23,13 +23,13 @@ def tokens() -> None:
 
 @app.command("create")
 def create(
-    project: Annotated[str, typer.Option(help="The project it is for.")],
-    role: Annotated[str, typer.Option(help="reader, member or admin.")] = "member",
+    project: Annotated[str, typer.Option(metavar="NAME", help="The project it is for.")],
+    role: Annotated[str, typer.Option(metavar="ROLE", help="reader, member or admin.")] = "member",
     life: Annotated[
-        str, typer.Option("--for", help="How long it holds: 90s, 15m, 1h, 30d.")
+        str, typer.Option("--for", metavar="TIME", help="How long it holds: 90s, 15m, 1h, 30d.")
     ] = "1h",
-    cloud_admin: Annotated[bool, typer.Option("--cloud-admin", help="For everything.")] = False,
-    subject: Annotated[str, typer.Option(help="Who will carry it.")] = "",
+    cloud_admin: Annotated[bool, typer.Option("--cloud-admin", help="May do all.")] = False,
+    subject: Annotated[str, typer.Option(metavar="WORDS", help="Who will carry it.")] = "",
     output: OutputFlag = Output.TABLE,
 ) -> None:
     """Signs a token with this home's key and prints it.
@@ -40,7 +40,7 @@ def create(
     home = around().home
     try:
         cloud_id = str(json.loads(home.cloud_file.read_text())["cloud_id"])
-    except (OSError, ValueError, KeyError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError) as error:
         raise WrongState(
             "CLOUD_NOT_RUNNING",
             f"there is no cloud in {home.path}: tokens are made where its home is",

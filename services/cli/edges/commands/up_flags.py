@@ -11,7 +11,10 @@ DetachFlag = Annotated[
 ]
 DriverFlag = Annotated[
     list[str] | None,
-    typer.Option(help=f"What runs guests: {', '.join(DRIVERS)}; as often as wanted. [libvirt]"),
+    typer.Option(
+        metavar="NAME",
+        help=f"What runs guests: {', '.join(DRIVERS)}; as often as wanted. [libvirt]",
+    ),
 ]
 ListenFlag = Annotated[
     str | None,

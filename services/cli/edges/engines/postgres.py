@@ -28,6 +28,8 @@ SETTINGS = {
     "port": str(PORT),
     "max_connections": "200",
     "jit": "off",
+    # A new cloud's tables grow from nothing within seconds; plans should know of it.
+    "autovacuum_naptime": "10s",
     "log_timezone": "UTC",
     "timezone": "UTC",
 }

@@ -12,7 +12,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from services.compute.flows.ports import (
@@ -65,6 +65,9 @@ class FakeGuest:
         )
 
 
+_FIELDS = tuple(field.name for field in fields(FakeGuest))
+
+
 @dataclass(slots=True)
 class Faults:
     """How slow each step is, and of how many builds one fails (0: none); hosts may share it."""
@@ -108,6 +111,8 @@ class FakeDriver:
         self._flaky: Counter[tuple[Claim, str]] = Counter()
         self._changes: asyncio.Queue[GuestChanged] = asyncio.Queue(EVENTS_MAX)
         self._guests = {g.claim: g for g in _load(folder) if g.cloud_id == cloud_id}
+        # Every step of every guest looks at all of them.
+        self._seen = {claim: guest.seen() for claim, guest in self._guests.items()}
 
     async def capabilities(self) -> Capabilities:
         """Every kind of image, for every processor."""
@@ -128,7 +133,7 @@ class FakeDriver:
 
     async def list_guests(self) -> Sequence[Guest]:
         """The guests in the folder that carry this cloud's id."""
-        return [guest.seen() for guest in self._guests.values()]
+        return list(self._seen.values())
 
     async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
         """Writes a half-made guest, waits, writes it whole; needs the image to be readable."""
@@ -193,6 +198,7 @@ class FakeDriver:
         await self._step(identity.claim, "erase", guest.name)
         self._path(identity.claim).unlink(missing_ok=True)
         self._guests.pop(identity.claim, None)
+        self._seen.pop(identity.claim, None)
 
     async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
         """The end of what the guest has said."""
@@ -218,7 +224,9 @@ class FakeDriver:
     async def _step(self, claim: Claim, kind: str, name: str) -> None:
         if self._faults.delay_s > 0:
             await asyncio.sleep(self._faults.delay_s)
-        self._flaky[claim, kind] += name.startswith("flaky-")
+        if not name.startswith("flaky-"):
+            return
+        self._flaky[claim, kind] += 1
         if self._flaky[claim, kind] == 1:
             raise RuntimeError(f"the fake driver was told to fail its first try to {kind}")
 
@@ -231,9 +239,10 @@ class FakeDriver:
     def _put(self, guest: FakeGuest) -> None:
         path = self._path(guest.claim)
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(guest)))
+        draft.write_text(json.dumps({name: getattr(guest, name) for name in _FIELDS}))
         draft.replace(path)
         self._guests[guest.claim] = guest
+        self._seen[guest.claim] = guest.seen()
 
     def _path(self, claim: Claim) -> Path:
         return self._folder / f"{claim.instance_id}.{claim.epoch}.json"

@@ -26,8 +26,10 @@ SETTINGS = {
     "application_name": "stead-conductor",
     "jit": "off",
     # Every statement reads by key, so one plan fits all values; making one for each costs as much
-    # as the read.
+    # as the read. It may be made while tables are empty and be used until they are large: it must
+    # not scan.
     "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
 }
 
 # Above what one statement may take; older servers do not know it.

@@ -1,0 +1,84 @@
+"""What a conductor remembers of its own commits spares looks, and never decides anything alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.flows.decide import Decision
+from services.conductor.logic.rows import Situation
+from tests.integration.conductor.conftest import Place
+from tests.integration.conductor.flows import (
+    Conductor,
+    Sent,
+    asked,
+    catalog,
+    conductor,
+    hello,
+    new_instance,
+)
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110  # the bus of the test has no event for everything
+            await asyncio.sleep(0.01)
+
+
+async def placing(made: Conductor, bus: Sent) -> str:
+    """An instance for which a host was asked."""
+    await made.greeter.greet(hello())
+    accepted = await made.acceptor.create_instance(asked(), new_instance("n", await catalog(made)))
+    await until(lambda: bus.places)
+    return accepted.resource.id
+
+
+def decision(instance_id: str, attempt: int = 1) -> Decision:
+    return Decision(instance_id, attempt, "h1", 1, {})
+
+
+class Counted(PostgresStore):
+    """A store that notes which situations are read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.looks: list[list[str]] = []
+
+    async def situations_read(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
+        self.looks.append(list(instance_ids))
+        return await super().situations_read(instance_ids)
+
+
+async def test_a_create_is_looked_at_once_before_its_command(place: Place) -> None:
+    bus, store = Sent(), Counted(place.url)
+    async with conductor(place.url, bus) as made:
+        made.advancer._store = store
+        instance_id = await placing(made, bus)
+        assert store.looks == []
+        await made.decider.decide([decision(instance_id)])
+        await until(lambda: bus.commands)
+        assert store.looks == [[instance_id]]
+    await store.close()
+
+
+async def test_a_decision_about_what_is_gone_by_now_claims_nothing(place: Place) -> None:
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        instance_id = await placing(made, bus)
+        await other.acceptor.delete_instance(asked("delete_instance"), instance_id)
+        await made.decider.decide([decision(instance_id)])
+        assert place.sql("SELECT count(*) FROM claim") == "0"
+
+
+async def test_a_delete_reaches_the_host_that_another_conductor_chose(place: Place) -> None:
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        instance_id = await placing(made, bus)
+        await other.decider.decide([decision(instance_id)])
+        asked_before = len(bus.places)
+        await made.acceptor.delete_instance(asked("delete_instance"), instance_id)
+        await until(lambda: bus.commands)
+        assert not bus.commands[0][2].wanted.present
+        assert len(bus.places) == asked_before
