@@ -17,7 +17,9 @@ from services.domain import errors
 from services.runtime.log import logger
 
 DOMAIN = "stead"
-MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+# What a server takes in, and what our own services answer each other: a view is the largest.
+REQUEST_BYTES_MAX = 8 * 1024 * 1024
+RESPONSE_BYTES_MAX = 256 * 1024 * 1024
 DETAIL_TEXT_MAX = 1024
 
 CODES: dict[type[errors.CloudError], grpc.StatusCode] = {
@@ -40,10 +42,14 @@ _NOT_ANSWERED = (
 )
 KINDS = {code.value[0]: kind for kind, code in CODES.items()}
 
-_OPTIONS = (
+_SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
+)
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
+    ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
 )
 
 
@@ -205,7 +211,7 @@ def server(
     one.
     """
     return grpc.aio.server(
-        interceptors=(ErrorInterceptor(), *interceptors), options=(*_OPTIONS, *options)
+        interceptors=(ErrorInterceptor(), *interceptors), options=(*_SERVER_OPTIONS, *options)
     )
 
 
@@ -216,7 +222,7 @@ def channel(target: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(
         target,
         options=(
-            *_OPTIONS,
+            *_CHANNEL_OPTIONS,
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),

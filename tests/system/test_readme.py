@@ -1,8 +1,8 @@
 """Goal: README is true, word for word: its shell blocks run, in order, and print what it says.
 
-Method: each line of each block runs as a newcomer would type it, in a home and on a port of the test's own. Two lines
-are run on less: `make test` on one folder (it would run this test again), `make clean` in a clone in which nothing
-was built (here it would take away what the test runs on).
+Method: each line of each block runs as a newcomer would type it, in a home and on a port of the
+test's own. Two lines are run on less: `make test` on one folder (it would run this test again),
+`make clean` in a clone in which nothing was built (here it would take away what the test runs on).
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def run(line: str, folder: Path, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.timeout(900)
-def test_every_shell_line_of_the_readme_runs(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_every_shell_line_of_the_readme_runs(environment: dict[str, str], tmp_path: Path) -> None:
     """In order, and `make demo` ends as README shows it."""
     clone = tmp_path / "clone"
     run(f"git clone -q {REPOSITORY} {clone}", tmp_path, environment)

@@ -112,12 +112,13 @@ class Reconciler:
         return next((g for g in guests if g.identity.claim == claim), None)
 
     async def _look_round(self, instance_ids: Sequence[str]) -> list[list[Guest] | Exception]:
-        by_instance: dict[str, list[Guest]] = {}
+        found: dict[str, list[Guest]] = {instance_id: [] for instance_id in instance_ids}
         async with asyncio.timeout(LOOK_S_MAX):
             guests = await self._driver.list_guests()
         for guest in guests:
-            by_instance.setdefault(guest.identity.instance_id, []).append(guest)
-        return [by_instance.get(instance_id, []) for instance_id in instance_ids]
+            if guest.identity.instance_id in found:
+                found[guest.identity.instance_id].append(guest)
+        return [found[instance_id] for instance_id in instance_ids]
 
     async def _work(self, instance_id: str, again: asyncio.Event) -> None:
         tries = 0

@@ -184,3 +184,23 @@ async def test_a_flavor_is_written_once_from_one_look(place: Place) -> None:
     assert refusals(await place.store.items_commit([gone, gone])) == ["", "STALE"]
     assert refusals(await place.store.items_commit([gone])) == ["STALE"]
     check_books(place)
+
+
+async def test_of_two_words_in_a_batch_the_newer_is_recorded(place: Place) -> None:
+    """In whichever order they stand; the older is a duplicate, not a step back."""
+    await place.store.items_commit([Item(host=host())])
+    known = await claimed(place, instance())
+    assert known.holder is not None
+
+    def word(sequence: int) -> Item:
+        number = ClaimChange(
+            ClaimAct.OBSERVE, known.instance.id, "h1", NOTHING, epoch=known.instance.epoch,
+            incarnation=1, sequence=sequence,
+        )  # fmt: skip
+        return Item(claims=(number,))
+
+    told = await place.store.items_commit([word(2), word(1)])
+    assert refusals(told) == ["", "DUPLICATE"]
+    told = await place.store.items_commit([word(3), word(4)])
+    assert refusals(told) == ["DUPLICATE", ""]
+    assert place.sql("SELECT incarnation, sequence FROM claim") == "1|4"

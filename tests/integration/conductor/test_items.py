@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from services.conductor.edges.store import codec
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.edges.store.session import Session
+from services.conductor.edges.store.session import Session, settings_of
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import Committed, FlavorRow, Item, Outcome
@@ -133,6 +133,7 @@ async def test_who_waits_for_a_host_is_looked_at_every_second_for_ever(place: Pl
 
 async def test_every_session_has_its_time_limits(place: Place) -> None:
     """Those that the server knows: transaction_timeout came with PostgreSQL 17."""
+    assert settings_of(15) == settings_of(16) == []
     session = Session(place.url, "limits")
 
     async def limits(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.decide import Decision
+from services.conductor.logic.lifecycle import Seen
 from services.conductor.logic.rows import Situation
+from services.domain.instance import Power
 from tests.integration.conductor.conftest import Place
 from tests.integration.conductor.flows import (
     Conductor,
@@ -82,3 +84,19 @@ async def test_a_delete_reaches_the_host_that_another_conductor_chose(place: Pla
         await until(lambda: bus.commands)
         assert not bus.commands[0][2].wanted.present
         assert len(bus.places) == asked_before
+
+
+async def test_a_decision_for_an_attempt_that_is_not_known_yet_counts(place: Place) -> None:
+    """The first attempt went through another conductor and failed there; what this one remembers
+    of it does not stand in the way of the second.
+    """
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        instance_id = await placing(made, bus)
+        await other.decider.decide([decision(instance_id)])
+        holder = (await other.store.situations_read([instance_id]))[instance_id].holder
+        assert holder is not None
+        lost = Seen(instance_id, holder.epoch, "h1", 1, 1, 0, Power.OFF, True, ("X", "y"))
+        await other.observer.observe([lost])
+        await made.decider.decide([decision(instance_id, attempt=2)])
+        assert place.sql("SELECT count(*) FROM claim") == "1"

@@ -205,6 +205,25 @@ def test_absence_after_a_delete_during_a_failing_build_ends_the_delete() -> None
     assert situation.instance.standing.state is State.DELETED
 
 
+def test_a_host_that_has_not_looked_says_nothing_of_power() -> None:
+    """Word of progress on a guest that lives must not stop it."""
+    situation = active()
+    told = seen(situation.instance, 2, power=Power.PENDING, applied_generation=0, progress="30 %")
+    item = lifecycle.observed(situation, told, 5.0)
+    assert item.instance is None
+    assert not item.wants
+
+
+def test_a_living_guest_that_is_gone_for_ever_is_an_error_without_a_claim() -> None:
+    """Its host confirms that nothing is left: what it used up returns. MECHANICS C6."""
+    situation = active()
+    told = seen(situation.instance, 2, absent=True, power=Power.OFF, failure=("DISK_LOST", "burnt"))
+    situation = applied(situation, lifecycle.observed(situation, told, 5.0))
+    assert situation.instance.standing.state is State.ERROR
+    assert situation.instance.fault == "DISK_LOST: burnt"
+    assert not situation.claims
+
+
 HAPPENINGS = st.lists(
     st.sampled_from(["claim", "refuse", "runs", "off", "fails", "absent", "delete", "stale"]),
     max_size=25,

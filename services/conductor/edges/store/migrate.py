@@ -36,7 +36,7 @@ async def migrate(url: str, cloud_id: str) -> CloudIdentity:
 
     Raises Broken: SCHEMA_NEWER, SCHEMA_CHANGED (an applied file differs), CLOUD_MISMATCH.
     """
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=60)
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)

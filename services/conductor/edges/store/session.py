@@ -32,8 +32,8 @@ SETTINGS = {
     "enable_seqscan": "off",
 }
 
-# Above what one statement may take; older servers do not know it.
-TRANSACTION_TIMEOUT = (17, "SET transaction_timeout = '6s'")
+# What only newer servers know, by the release that brought it. Above what one statement may take.
+SETTINGS_SINCE = {17: "SET transaction_timeout = '6s'"}
 
 # The connection, or the server behind it, went away: the outcome of what was sent is unknown.
 LOST = (
@@ -113,7 +113,11 @@ class Session:
                 self._url, timeout=5, command_timeout=8, server_settings=SETTINGS
             )
             self._connection = made
-            since, setting = TRANSACTION_TIMEOUT
-            if made.get_server_version().major >= since:
-                await made.execute(setting)
+            for statement in settings_of(made.get_server_version().major):
+                await made.execute(statement)
         return self._connection
+
+
+def settings_of(release: int) -> list[str]:
+    """The statements that set what a server of this release knows beyond `SETTINGS`."""
+    return [statement for since, statement in SETTINGS_SINCE.items() if release >= since]

@@ -23,6 +23,7 @@ from services.compute.flows.ports import StepFailed
 from services.compute.logic.guest import Guest, Identity
 from services.domain.errors import Conflict, NotFound
 from services.domain.instance import Power
+from services.runtime.log import logger
 
 # libvirtd waits 30 s for the monitor of a QEMU that it does not know to be dead.
 HALF_STARTED_S = 45.0
@@ -208,4 +209,8 @@ def _refusal_is_final() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if is_lost(error) or error.get_error_code() in _MAY_SUCCEED_LATER:
             raise
-        raise StepFailed("HYPERVISOR_REFUSED", str(error)) from error
+        # Its words can name files of the host: they are for the host's log, not for the owner.
+        logger().error("the hypervisor refused", error=str(error))
+        raise StepFailed(
+            "HYPERVISOR_REFUSED", "the hypervisor refused the guest; the host's log says why"
+        ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from services.compute.edges.drivers.libvirt.domain_xml import DISK_FORMATS, BackingImage
 from services.compute.flows.ports import StepFailed
 from services.domain.kinds import ImageKind
+from services.runtime.log import logger
 
 CALL_S = 60
 CPU_S = 30
@@ -68,4 +69,6 @@ def _run_qemu_img(arguments: list[str]) -> None:
         raise StepFailed("DISK_NOT_MADE", "prlimit is missing: install util-linux") from error
     if ended.returncode != 0:
         said = ended.stderr.decode(errors="replace").strip()[-500:]
-        raise StepFailed("DISK_NOT_MADE", f"qemu-img ended with {ended.returncode}: {said}")
+        # Its words can name files of the host: they are for the host's log, not for the owner.
+        logger().error("qemu-img failed", exit_code=ended.returncode, said=said)
+        raise StepFailed("DISK_NOT_MADE", "the disk could not be made; the host's log says why")
