@@ -69,7 +69,7 @@ def health(target: str) -> int | None:
             return None
 
 
-@pytest.mark.parametrize("name", ["scheduler", "api", "compute"])
+@pytest.mark.parametrize("name", SERVICES)
 def test_alone_it_lives_is_not_ready_and_ends_in_time(alone: dict[str, Unit], name: str) -> None:
     unit = alone[name]
     # Nothing but its settings: neither HOME nor PATH nor a word in argv.

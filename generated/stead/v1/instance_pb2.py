@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stead.v1 import operation_pb2 as stead_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stead/v1/instance.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\x9f\x06\n\x08Instance\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n\nproject_id\x18\x03 \x01(\tR\tprojectId\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x17.stead.v1.InstanceStateR\x05state\x12*\n\x04task\x18\x05 \x01(\x0e\x32\x16.stead.v1.InstanceTaskR\x04task\x12-\n\x05power\x18\x06 \x01(\x0e\x32\x17.stead.v1.InstancePowerR\x05power\x12\x17\n\x07host_id\x18\x07 \x01(\tR\x06hostId\x12\x1b\n\tflavor_id\x18\x08 \x01(\tR\x08\x66lavorId\x12\x19\n\x08image_id\x18\t \x01(\tR\x07imageId\x12\x1c\n\taddresses\x18\n \x03(\tR\taddresses\x12\x36\n\x06labels\x18\x0b \x03(\x0b\x32\x1e.stead.v1.Instance.LabelsEntryR\x06labels\x12\x1e\n\ngeneration\x18\x0c \x01(\x03R\ngeneration\x12\x14\n\x05\x65poch\x18\r \x01(\x03R\x05\x65poch\x12\x18\n\x07version\x18\x0e \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x0f \x01(\x03R\x08revision\x12\x12\n\x04\x65tag\x18\x10 \x01(\tR\x04\x65tag\x12;\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x41\n\x0f\x61llowed_actions\x18\x12 \x03(\x0e\x32\x18.stead.v1.InstanceActionR\x0e\x61llowedActions\x12\x14\n\x05vcpus\x18\x13 \x01(\x05R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x14 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x15 \x01(\x03R\x07\x64iskGib\x12\x14\n\x05\x66\x61ult\x18\x16 \x01(\tR\x05\x66\x61ult\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x04\n\x15\x43reateInstanceRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12S\n\x04name\x18\x02 \x01(\tB?\xbaH<r:\x10\x01\x18?24^[^\\p{C}\\p{Z}]([^\\p{C}\\p{Zl}\\p{Zp}]*[^\\p{C}\\p{Z}])?$R\x04name\x12%\n\tflavor_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08\x66lavorId\x12#\n\x08image_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07imageId\x12v\n\x06labels\x18\x05 \x03(\x0b\x32+.stead.v1.CreateInstanceRequest.LabelsEntryB1\xbaH.\x9a\x01+\x10@\"\x13r\x11\x10\x01\x18?2\x0b^[^\\p{C}]+$*\x12r\x10\x18\xff\x01\x32\x0b^[^\\p{C}]*$R\x06labels\x12\x46\n\x0fssh_public_keys\x18\x06 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10\x10\"\x14r\x12\x10\x01\x18\x80 2\x0b^[^\\p{C}]+$R\rsshPublicKeys\x12%\n\tuser_data\x18\x07 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@R\x08userData\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"{\n\x16\x43reateInstanceResponse\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\".\n\x12GetInstanceRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"E\n\x13GetInstanceResponse\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\"\xaa\x01\n\x14ListInstancesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12!\n\x0c\x61ll_projects\x18\x04 \x01(\x08R\x0b\x61llProjects\"q\n\x15ListInstancesResponse\x12\x30\n\tinstances\x18\x01 \x03(\x0b\x32\x12.stead.v1.InstanceR\tinstances\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Z\n\x15\x44\x65leteInstanceRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"{\n\x16\x44\x65leteInstanceResponse\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\":\n\x15WatchInstancesRequest\x12!\n\x0c\x61ll_projects\x18\x01 \x01(\x08R\x0b\x61llProjects\"\xe2\x01\n\x16WatchInstancesResponse\x12\x30\n\x08\x65xisting\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceH\x00R\x08\x65xisting\x12=\n\rsnapshot_done\x18\x02 \x01(\x0b\x32\x16.stead.v1.SnapshotDoneH\x00R\x0csnapshotDone\x12\x32\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x18.stead.v1.InstanceChangeH\x00R\x06\x63hange\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revisionB\x07\n\x05\x65vent\"$\n\x0cSnapshotDone\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"@\n\x0eInstanceChange\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\"]\n\x17GetConsoleOutputRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12(\n\tmax_bytes\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80@(\x00R\x08maxBytes\"t\n\x18GetConsoleOutputResponse\x12\x16\n\x06output\x18\x01 \x01(\tR\x06output\x12!\n\x0cstart_offset\x18\x02 \x01(\x03R\x0bstartOffset\x12\x1d\n\nend_offset\x18\x03 \x01(\x03R\tendOffset*\xd7\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18INSTANCE_STATE_REQUESTED\x10\x01\x12\x1b\n\x17INSTANCE_STATE_BUILDING\x10\x02\x12\x19\n\x15INSTANCE_STATE_ACTIVE\x10\x03\x12\x1a\n\x16INSTANCE_STATE_STOPPED\x10\x04\x12\x18\n\x14INSTANCE_STATE_ERROR\x10\x05\x12\x1a\n\x16INSTANCE_STATE_DELETED\x10\x06*\x9b\x01\n\x0cInstanceTask\x12\x1d\n\x19INSTANCE_TASK_UNSPECIFIED\x10\x00\x12\x16\n\x12INSTANCE_TASK_NONE\x10\x01\x12\x1c\n\x18INSTANCE_TASK_SCHEDULING\x10\x02\x12\x1a\n\x16INSTANCE_TASK_SPAWNING\x10\x03\x12\x1a\n\x16INSTANCE_TASK_DELETING\x10\x04*\x9b\x01\n\rInstancePower\x12\x1e\n\x1aINSTANCE_POWER_UNSPECIFIED\x10\x00\x12\x1a\n\x16INSTANCE_POWER_PENDING\x10\x01\x12\x1a\n\x16INSTANCE_POWER_RUNNING\x10\x02\x12\x16\n\x12INSTANCE_POWER_OFF\x10\x03\x12\x1a\n\x16INSTANCE_POWER_CRASHED\x10\x04*M\n\x0eInstanceAction\x12\x1f\n\x1bINSTANCE_ACTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16INSTANCE_ACTION_DELETE\x10\x01\x32\xa9\x04\n\x0fInstanceService\x12X\n\x0e\x43reateInstance\x12\x1f.stead.v1.CreateInstanceRequest\x1a .stead.v1.CreateInstanceResponse\"\x03\x90\x02\x02\x12O\n\x0bGetInstance\x12\x1c.stead.v1.GetInstanceRequest\x1a\x1d.stead.v1.GetInstanceResponse\"\x03\x90\x02\x01\x12U\n\rListInstances\x12\x1e.stead.v1.ListInstancesRequest\x1a\x1f.stead.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12X\n\x0e\x44\x65leteInstance\x12\x1f.stead.v1.DeleteInstanceRequest\x1a .stead.v1.DeleteInstanceResponse\"\x03\x90\x02\x02\x12Z\n\x0eWatchInstances\x12\x1f.stead.v1.WatchInstancesRequest\x1a .stead.v1.WatchInstancesResponse\"\x03\x90\x02\x01\x30\x01\x12^\n\x10GetConsoleOutput\x12!.stead.v1.GetConsoleOutputRequest\x1a\".stead.v1.GetConsoleOutputResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stead/v1/instance.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\x9f\x06\n\x08Instance\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n\nproject_id\x18\x03 \x01(\tR\tprojectId\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x17.stead.v1.InstanceStateR\x05state\x12*\n\x04task\x18\x05 \x01(\x0e\x32\x16.stead.v1.InstanceTaskR\x04task\x12-\n\x05power\x18\x06 \x01(\x0e\x32\x17.stead.v1.InstancePowerR\x05power\x12\x17\n\x07host_id\x18\x07 \x01(\tR\x06hostId\x12\x1b\n\tflavor_id\x18\x08 \x01(\tR\x08\x66lavorId\x12\x19\n\x08image_id\x18\t \x01(\tR\x07imageId\x12\x1c\n\taddresses\x18\n \x03(\tR\taddresses\x12\x36\n\x06labels\x18\x0b \x03(\x0b\x32\x1e.stead.v1.Instance.LabelsEntryR\x06labels\x12\x1e\n\ngeneration\x18\x0c \x01(\x03R\ngeneration\x12\x14\n\x05\x65poch\x18\r \x01(\x03R\x05\x65poch\x12\x18\n\x07version\x18\x0e \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x0f \x01(\x03R\x08revision\x12\x12\n\x04\x65tag\x18\x10 \x01(\tR\x04\x65tag\x12;\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x41\n\x0f\x61llowed_actions\x18\x12 \x03(\x0e\x32\x18.stead.v1.InstanceActionR\x0e\x61llowedActions\x12\x14\n\x05vcpus\x18\x13 \x01(\x05R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x14 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x15 \x01(\x03R\x07\x64iskGib\x12\x14\n\x05\x66\x61ult\x18\x16 \x01(\tR\x05\x66\x61ult\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x05\n\x15\x43reateInstanceRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xd2\x01\n\x04name\x18\x02 \x01(\tB\xbd\x01\xbaH\xb9\x01\xba\x01\xb5\x01\n\x0ename.printable\x12\x41\x61 name is 1 to 63 printable characters, with no space at its ends\x1a`this.size() <= 63 && this.matches(\'^[^\\\\p{C}\\\\p{Z}]([^\\\\p{C}\\\\p{Zl}\\\\p{Zp}]*[^\\\\p{C}\\\\p{Z}])?$\')R\x04name\x12%\n\tflavor_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08\x66lavorId\x12#\n\x08image_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07imageId\x12v\n\x06labels\x18\x05 \x03(\x0b\x32+.stead.v1.CreateInstanceRequest.LabelsEntryB1\xbaH.\x9a\x01+\x10@\"\x13r\x11\x10\x01\x18?2\x0b^[^\\p{C}]+$*\x12r\x10\x18\xff\x01\x32\x0b^[^\\p{C}]*$R\x06labels\x12\x46\n\x0fssh_public_keys\x18\x06 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10\x10\"\x14r\x12\x10\x01\x18\x80 2\x0b^[^\\p{C}]+$R\rsshPublicKeys\x12%\n\tuser_data\x18\x07 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@R\x08userData\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"{\n\x16\x43reateInstanceResponse\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\".\n\x12GetInstanceRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"E\n\x13GetInstanceResponse\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\"\xaa\x01\n\x14ListInstancesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12!\n\x0c\x61ll_projects\x18\x04 \x01(\x08R\x0b\x61llProjects\"q\n\x15ListInstancesResponse\x12\x30\n\tinstances\x18\x01 \x03(\x0b\x32\x12.stead.v1.InstanceR\tinstances\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Z\n\x15\x44\x65leteInstanceRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"{\n\x16\x44\x65leteInstanceResponse\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\":\n\x15WatchInstancesRequest\x12!\n\x0c\x61ll_projects\x18\x01 \x01(\x08R\x0b\x61llProjects\"\xe2\x01\n\x16WatchInstancesResponse\x12\x30\n\x08\x65xisting\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceH\x00R\x08\x65xisting\x12=\n\rsnapshot_done\x18\x02 \x01(\x0b\x32\x16.stead.v1.SnapshotDoneH\x00R\x0csnapshotDone\x12\x32\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x18.stead.v1.InstanceChangeH\x00R\x06\x63hange\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revisionB\x07\n\x05\x65vent\"$\n\x0cSnapshotDone\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"@\n\x0eInstanceChange\x12.\n\x08instance\x18\x01 \x01(\x0b\x32\x12.stead.v1.InstanceR\x08instance\"]\n\x17GetConsoleOutputRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12(\n\tmax_bytes\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\x80@(\x00R\x08maxBytes\"t\n\x18GetConsoleOutputResponse\x12\x16\n\x06output\x18\x01 \x01(\tR\x06output\x12!\n\x0cstart_offset\x18\x02 \x01(\x03R\x0bstartOffset\x12\x1d\n\nend_offset\x18\x03 \x01(\x03R\tendOffset*\xd7\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18INSTANCE_STATE_REQUESTED\x10\x01\x12\x1b\n\x17INSTANCE_STATE_BUILDING\x10\x02\x12\x19\n\x15INSTANCE_STATE_ACTIVE\x10\x03\x12\x1a\n\x16INSTANCE_STATE_STOPPED\x10\x04\x12\x18\n\x14INSTANCE_STATE_ERROR\x10\x05\x12\x1a\n\x16INSTANCE_STATE_DELETED\x10\x06*\x9b\x01\n\x0cInstanceTask\x12\x1d\n\x19INSTANCE_TASK_UNSPECIFIED\x10\x00\x12\x16\n\x12INSTANCE_TASK_NONE\x10\x01\x12\x1c\n\x18INSTANCE_TASK_SCHEDULING\x10\x02\x12\x1a\n\x16INSTANCE_TASK_SPAWNING\x10\x03\x12\x1a\n\x16INSTANCE_TASK_DELETING\x10\x04*\x9b\x01\n\rInstancePower\x12\x1e\n\x1aINSTANCE_POWER_UNSPECIFIED\x10\x00\x12\x1a\n\x16INSTANCE_POWER_PENDING\x10\x01\x12\x1a\n\x16INSTANCE_POWER_RUNNING\x10\x02\x12\x16\n\x12INSTANCE_POWER_OFF\x10\x03\x12\x1a\n\x16INSTANCE_POWER_CRASHED\x10\x04*M\n\x0eInstanceAction\x12\x1f\n\x1bINSTANCE_ACTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16INSTANCE_ACTION_DELETE\x10\x01\x32\xa9\x04\n\x0fInstanceService\x12X\n\x0e\x43reateInstance\x12\x1f.stead.v1.CreateInstanceRequest\x1a .stead.v1.CreateInstanceResponse\"\x03\x90\x02\x02\x12O\n\x0bGetInstance\x12\x1c.stead.v1.GetInstanceRequest\x1a\x1d.stead.v1.GetInstanceResponse\"\x03\x90\x02\x01\x12U\n\rListInstances\x12\x1e.stead.v1.ListInstancesRequest\x1a\x1f.stead.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12X\n\x0e\x44\x65leteInstance\x12\x1f.stead.v1.DeleteInstanceRequest\x1a .stead.v1.DeleteInstanceResponse\"\x03\x90\x02\x02\x12Z\n\x0eWatchInstances\x12\x1f.stead.v1.WatchInstancesRequest\x1a .stead.v1.WatchInstancesResponse\"\x03\x90\x02\x01\x30\x01\x12^\n\x10GetConsoleOutput\x12!.stead.v1.GetConsoleOutputRequest\x1a\".stead.v1.GetConsoleOutputResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEINSTANCEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEINSTANCEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CREATEINSTANCEREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_CREATEINSTANCEREQUEST'].fields_by_name['name']._serialized_options = b'\272H<r:\020\001\030?24^[^\\p{C}\\p{Z}]([^\\p{C}\\p{Zl}\\p{Zp}]*[^\\p{C}\\p{Z}])?$'
+  _globals['_CREATEINSTANCEREQUEST'].fields_by_name['name']._serialized_options = b'\272H\271\001\272\001\265\001\n\016name.printable\022Aa name is 1 to 63 printable characters, with no space at its ends\032`this.size() <= 63 && this.matches(\'^[^\\\\p{C}\\\\p{Z}]([^\\\\p{C}\\\\p{Zl}\\\\p{Zp}]*[^\\\\p{C}\\\\p{Z}])?$\')'
   _globals['_CREATEINSTANCEREQUEST'].fields_by_name['flavor_id']._loaded_options = None
   _globals['_CREATEINSTANCEREQUEST'].fields_by_name['flavor_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CREATEINSTANCEREQUEST'].fields_by_name['image_id']._loaded_options = None
@@ -80,48 +80,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCESERVICE'].methods_by_name['WatchInstances']._serialized_options = b'\220\002\001'
   _globals['_INSTANCESERVICE'].methods_by_name['GetConsoleOutput']._loaded_options = None
   _globals['_INSTANCESERVICE'].methods_by_name['GetConsoleOutput']._serialized_options = b'\220\002\001'
-  _globals['_INSTANCESTATE']._serialized_start=2801
-  _globals['_INSTANCESTATE']._serialized_end=3016
-  _globals['_INSTANCETASK']._serialized_start=3019
-  _globals['_INSTANCETASK']._serialized_end=3174
-  _globals['_INSTANCEPOWER']._serialized_start=3177
-  _globals['_INSTANCEPOWER']._serialized_end=3332
-  _globals['_INSTANCEACTION']._serialized_start=3334
-  _globals['_INSTANCEACTION']._serialized_end=3411
+  _globals['_INSTANCESTATE']._serialized_start=2929
+  _globals['_INSTANCESTATE']._serialized_end=3144
+  _globals['_INSTANCETASK']._serialized_start=3147
+  _globals['_INSTANCETASK']._serialized_end=3302
+  _globals['_INSTANCEPOWER']._serialized_start=3305
+  _globals['_INSTANCEPOWER']._serialized_end=3460
+  _globals['_INSTANCEACTION']._serialized_start=3462
+  _globals['_INSTANCEACTION']._serialized_end=3539
   _globals['_INSTANCE']._serialized_start=126
   _globals['_INSTANCE']._serialized_end=925
   _globals['_INSTANCE_LABELSENTRY']._serialized_start=868
   _globals['_INSTANCE_LABELSENTRY']._serialized_end=925
   _globals['_CREATEINSTANCEREQUEST']._serialized_start=928
-  _globals['_CREATEINSTANCEREQUEST']._serialized_end=1443
+  _globals['_CREATEINSTANCEREQUEST']._serialized_end=1571
   _globals['_CREATEINSTANCEREQUEST_LABELSENTRY']._serialized_start=868
   _globals['_CREATEINSTANCEREQUEST_LABELSENTRY']._serialized_end=925
-  _globals['_CREATEINSTANCERESPONSE']._serialized_start=1445
-  _globals['_CREATEINSTANCERESPONSE']._serialized_end=1568
-  _globals['_GETINSTANCEREQUEST']._serialized_start=1570
-  _globals['_GETINSTANCEREQUEST']._serialized_end=1616
-  _globals['_GETINSTANCERESPONSE']._serialized_start=1618
-  _globals['_GETINSTANCERESPONSE']._serialized_end=1687
-  _globals['_LISTINSTANCESREQUEST']._serialized_start=1690
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=1860
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1862
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1975
-  _globals['_DELETEINSTANCEREQUEST']._serialized_start=1977
-  _globals['_DELETEINSTANCEREQUEST']._serialized_end=2067
-  _globals['_DELETEINSTANCERESPONSE']._serialized_start=2069
-  _globals['_DELETEINSTANCERESPONSE']._serialized_end=2192
-  _globals['_WATCHINSTANCESREQUEST']._serialized_start=2194
-  _globals['_WATCHINSTANCESREQUEST']._serialized_end=2252
-  _globals['_WATCHINSTANCESRESPONSE']._serialized_start=2255
-  _globals['_WATCHINSTANCESRESPONSE']._serialized_end=2481
-  _globals['_SNAPSHOTDONE']._serialized_start=2483
-  _globals['_SNAPSHOTDONE']._serialized_end=2519
-  _globals['_INSTANCECHANGE']._serialized_start=2521
-  _globals['_INSTANCECHANGE']._serialized_end=2585
-  _globals['_GETCONSOLEOUTPUTREQUEST']._serialized_start=2587
-  _globals['_GETCONSOLEOUTPUTREQUEST']._serialized_end=2680
-  _globals['_GETCONSOLEOUTPUTRESPONSE']._serialized_start=2682
-  _globals['_GETCONSOLEOUTPUTRESPONSE']._serialized_end=2798
-  _globals['_INSTANCESERVICE']._serialized_start=3414
-  _globals['_INSTANCESERVICE']._serialized_end=3967
+  _globals['_CREATEINSTANCERESPONSE']._serialized_start=1573
+  _globals['_CREATEINSTANCERESPONSE']._serialized_end=1696
+  _globals['_GETINSTANCEREQUEST']._serialized_start=1698
+  _globals['_GETINSTANCEREQUEST']._serialized_end=1744
+  _globals['_GETINSTANCERESPONSE']._serialized_start=1746
+  _globals['_GETINSTANCERESPONSE']._serialized_end=1815
+  _globals['_LISTINSTANCESREQUEST']._serialized_start=1818
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=1988
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1990
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=2103
+  _globals['_DELETEINSTANCEREQUEST']._serialized_start=2105
+  _globals['_DELETEINSTANCEREQUEST']._serialized_end=2195
+  _globals['_DELETEINSTANCERESPONSE']._serialized_start=2197
+  _globals['_DELETEINSTANCERESPONSE']._serialized_end=2320
+  _globals['_WATCHINSTANCESREQUEST']._serialized_start=2322
+  _globals['_WATCHINSTANCESREQUEST']._serialized_end=2380
+  _globals['_WATCHINSTANCESRESPONSE']._serialized_start=2383
+  _globals['_WATCHINSTANCESRESPONSE']._serialized_end=2609
+  _globals['_SNAPSHOTDONE']._serialized_start=2611
+  _globals['_SNAPSHOTDONE']._serialized_end=2647
+  _globals['_INSTANCECHANGE']._serialized_start=2649
+  _globals['_INSTANCECHANGE']._serialized_end=2713
+  _globals['_GETCONSOLEOUTPUTREQUEST']._serialized_start=2715
+  _globals['_GETCONSOLEOUTPUTREQUEST']._serialized_end=2808
+  _globals['_GETCONSOLEOUTPUTRESPONSE']._serialized_start=2810
+  _globals['_GETCONSOLEOUTPUTRESPONSE']._serialized_end=2926
+  _globals['_INSTANCESERVICE']._serialized_start=3542
+  _globals['_INSTANCESERVICE']._serialized_end=4095
 # @@protoc_insertion_point(module_scope)

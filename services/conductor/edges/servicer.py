@@ -10,7 +10,8 @@ from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc
 from stead.v1 import image_pb2
 
 from services.conductor.edges import messages
-from services.conductor.flows.accept import Accepted, Acceptor, Asked, NewInstance
+from services.conductor.flows.accept import Acceptor, NewInstance
+from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.greet import Greeter
 from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer

@@ -1,7 +1,6 @@
 """Accepts what users ask for: each wish becomes one item, and its answer is what was committed.
 
-Owns replays: the same request id with the same payload gives the same resource and operation, as
-they are now. Does not own who may ask: api decided that.
+Does not own who may ask, which api decided, nor what a repeated request is told (answer).
 """
 
 import asyncio
@@ -9,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.conductor.flows.advance import Advancer
+from services.conductor.flows.answer import Accepted, Answerer, Asked
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.look import Looker
-from services.conductor.flows.ports import Clock, Ids, Query, Store
+from services.conductor.flows.ports import Clock, Ids, Store
 from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import (
     NEW_STANDING,
@@ -24,14 +24,11 @@ from services.conductor.logic.rows import (
     InstanceRow,
     Item,
     OperationRow,
-    Record,
     Refusal,
-    Refused,
-    RequestKey,
     Situation,
     Wanted,
 )
-from services.domain.errors import AlreadyExists, CloudError, Invalid, NotFound, Unavailable
+from services.domain.errors import Invalid, NotFound, Unavailable
 from services.domain.instance import Illegal, Power
 from services.domain.kinds import ResourceKind
 from services.domain.operation import OperationAction, OperationState, Phase
@@ -39,28 +36,6 @@ from services.domain.resources import Resources
 from services.runtime.lane import Lane
 
 TRIES_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asks, and what makes the same request the same."""
-
-    caller: Caller
-    method: str
-    request_id: str
-    fingerprint: bytes
-
-    def key(self, resource_id: str, operation_id: str) -> RequestKey:
-        """The request's record, answering with these ids."""
-        return RequestKey(
-            self.caller.project_id,
-            self.caller.subject,
-            self.method,
-            self.request_id,
-            self.fingerprint,
-            resource_id,
-            operation_id,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +50,6 @@ class NewInstance:
     user_data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The rows that answer a mutation."""
-
-    resource: Record
-    operation: Record
-
-
 class Acceptor:
     """Turns wishes into commits."""
 
@@ -94,6 +61,7 @@ class Acceptor:
         self._advancer = advancer
         self._clock = clock
         self._ids = ids
+        self._answers = Answerer(store)
         self._looker = Looker(store)
         self._catalog: Lane[tuple[ResourceKind, str], CatalogRow | None] = Lane(
             self._catalog_round, name="catalog reads"
@@ -112,7 +80,7 @@ class Acceptor:
         try:
             row = await self._instance_row(asked, new)
         except Invalid as error:
-            return await self._replay_or(asked, ResourceKind.INSTANCE, error)
+            return await self._answers.replay_or(asked, ResourceKind.INSTANCE, error)
         operation = self._operation(asked, OperationAction.CREATE_INSTANCE, row)
         item = Item(
             request=asked.key(row.id, operation.id),
@@ -136,15 +104,15 @@ class Acceptor:
             if situation is None or not _may_touch(asked.caller, situation.instance.project_id):
                 raise missing
             if situation.instance.deleted:
-                return await self._replay_or(asked, ResourceKind.INSTANCE, missing)
+                return await self._answers.replay_or(asked, ResourceKind.INSTANCE, missing)
             item = self._delete_item(asked, situation)
             outcome = await self._committer.commit(item, situation.instance.project_id)
             if isinstance(outcome, Committed):
                 self._advancer.nudge(instance_id)
                 assert item.request is not None
-                return await self._answer(ResourceKind.INSTANCE, item.request, outcome)
+                return await self._answers.committed(ResourceKind.INSTANCE, item.request, outcome)
             if outcome.refusal is not Refusal.STALE:
-                return await self._answer_refused(outcome, ResourceKind.INSTANCE, "")
+                return await self._answers.refused(outcome, ResourceKind.INSTANCE, "")
         raise Unavailable("ROW_CONTENDED", "the instance changes too fast; ask again")
 
     async def create_flavor(self, asked: Asked, name: str, resources: Resources) -> Accepted:
@@ -187,7 +155,7 @@ class Acceptor:
             if row is None or (
                 isinstance(row, ImageRow) and not _may_touch(asked.caller, row.project_id)
             ):
-                return await self._replay_or(asked, kind, missing)
+                return await self._answers.replay_or(asked, kind, missing)
             operation = self._done(asked, action, row.id)
             item = Item(
                 request=asked.key(row.id, operation.id),
@@ -197,9 +165,9 @@ class Acceptor:
             outcome = await self._committer.commit(item, asked.caller.project_id)
             if isinstance(outcome, Committed):
                 assert item.request is not None
-                return await self._answer(kind, item.request, outcome)
+                return await self._answers.committed(kind, item.request, outcome)
             if outcome.refusal is not Refusal.STALE:
-                return await self._answer_refused(outcome, kind, "")
+                return await self._answers.refused(outcome, kind, "")
         raise Unavailable("ROW_CONTENDED", "it changes too fast; ask again")
 
     async def _create_entry(
@@ -217,56 +185,12 @@ class Acceptor:
             outcome = await self._committer.commit(item, asked.caller.project_id)
             if isinstance(outcome, Committed):
                 assert item.request is not None
-                return await self._answer(kind, item.request, outcome)
+                return await self._answers.committed(kind, item.request, outcome)
             # A new row is stale only beside its twin in the same round: the next round answers
             # from the twin.
             if outcome.refusal is not Refusal.STALE:
-                return await self._answer_refused(outcome, kind, name)
+                return await self._answers.refused(outcome, kind, name)
         raise Unavailable("ROW_CONTENDED", "the same request is being accepted; ask again")
-
-    async def _answer(
-        self, kind: ResourceKind, request: RequestKey, outcome: Committed
-    ) -> Accepted:
-        found = {record.id: record for record in outcome.records}
-        if request.resource_id in found and request.operation_id in found:
-            return Accepted(found[request.resource_id], found[request.operation_id])
-        return await self._read_answer(kind, request.resource_id, request.operation_id)
-
-    async def _answer_refused(self, refused: Refused, kind: ResourceKind, name: str) -> Accepted:
-        if refused.refusal is Refusal.REPLAYED:
-            return await self._read_answer(kind, refused.resource_id, refused.operation_id)
-        if refused.refusal is Refusal.REQUEST_ID_REUSED:
-            raise _reused()
-        if refused.refusal is Refusal.NAME_TAKEN:
-            raise AlreadyExists(
-                "NAME_TAKEN",
-                f"the name {name!r} is taken; choose another or delete the one that has it",
-                field="name",
-                metadata={"name": name, "id": refused.resource_id},
-            )
-        if refused.refusal is Refusal.MALFORMED:
-            raise Invalid("INVALID_FIELD", "the request has a value that cannot be stored")
-        raise Unavailable("ROW_CONTENDED", f"refused as {refused.refusal.value}; ask again")
-
-    async def _replay_or(self, asked: Asked, kind: ResourceKind, error: CloudError) -> Accepted:
-        """What an earlier, identical request made, even though it could not be made now."""
-        known = await self._store.request_read(asked.key("", ""))
-        if known is None:
-            raise error
-        if known.fingerprint != asked.fingerprint:
-            raise _reused()
-        return await self._read_answer(kind, known.resource_id, known.operation_id)
-
-    async def _read_answer(
-        self, kind: ResourceKind, resource_id: str, operation_id: str
-    ) -> Accepted:
-        pages = await self._store.records_read(
-            [
-                Query(kind, resource_id, "", "", 1, {}, deleted=True),
-                Query(ResourceKind.OPERATION, operation_id, "", "", 1, {}, deleted=True),
-            ]
-        )
-        return Accepted(pages[0].records[0], pages[1].records[0])
 
     async def _instance_row(self, asked: Asked, new: NewInstance) -> InstanceRow:
         flavor, image = await asyncio.gather(
@@ -363,11 +287,3 @@ def _known(accepted: Accepted, row: InstanceRow, operation: OperationRow) -> Sit
 
 def _may_touch(caller: Caller, project_id: str) -> bool:
     return caller.cloud_admin or caller.project_id == project_id
-
-
-def _reused() -> Invalid:
-    return Invalid(
-        "REQUEST_ID_REUSED",
-        "this request_id was used with another payload; send a new one",
-        field="request_id",
-    )

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.flows.accept import Acceptor, Asked, NewInstance
+from services.conductor.flows.accept import Acceptor, NewInstance
 from services.conductor.flows.advance import Advancer
+from services.conductor.flows.answer import Asked
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
 from services.conductor.flows.greet import Greeter, Hello

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.flows.accept import Accepted
+from services.conductor.flows.answer import Accepted
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.observe import ObservationOutcome
 from services.conductor.logic.lifecycle import Seen
