@@ -3,8 +3,8 @@ costs each service.
 
 Method: a whole cloud with fake hosts, as `stead up` starts it; one client on the same machine, told
 by a watch, never polling. Each phase holds a number of wishes under way, begins and ends with an
-empty cloud. CPU is that of the services' processes, so it moves less with what else the machine
-does than rates and latencies; told in yardsticks (tests.bench.meters) still less. Nothing is asserted. Writes build/bench-lifecycle.json.
+empty cloud. CPU is that of the services' processes and moves less with what else the machine does
+than rates and latencies. Nothing is asserted. Writes build/bench-lifecycle.json.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from services.api.edges.tokens import Tokens, load_key
 from services.cli.logic.home import Home
 from tests.bench import traffic
 from tests.bench.load import Life, Load, in_turn, load
-from tests.bench.meters import Meter, machine, percentiles, spent_ms, yardstick_ms
+from tests.bench.meters import Meter, machine, percentiles, spent_ms
 from tests.clouds import Cloud, client, cloud, kernel_tar
 
 HOSTS = 50
@@ -61,19 +61,15 @@ class Bench:
 
 async def measured(bench: Bench, works: list[Work], at_once: int) -> tuple[Figures, list[Life]]:
     """Figures of one kind of work, and what it made."""
-    yardstick, rows = yardstick_ms(), traffic.database(bench.of)
-    cpu, begun_s = bench.meter.read(), time.perf_counter()
+    rows, cpu, begun_s = traffic.database(bench.of), bench.meter.read(), time.perf_counter()
     lives = await in_turn(works, at_once=at_once, budget_s=BUDGET_S)
     took_s, spent = time.perf_counter() - begun_s, bench.meter.read()
-    yardstick, each_ms = (yardstick + yardstick_ms()) / 2, spent_ms(cpu, spent, len(lives))
     figures = {
         "count": len(lives),
         "per_s": round(len(lives) / took_s, 1),
         "reply_ms": percentiles([life.reply_s for life in lives]),
         "done_ms": percentiles([life.done_s for life in lives]),
-        "cpu_ms_each": each_ms,
-        "yardstick_ms": round(yardstick, 3),
-        "cpu_yardsticks_each": round(each_ms["cloud"] / yardstick, 3),
+        "cpu_ms_each": spent_ms(cpu, spent, len(lives)),
         "postgres_each": traffic.each(rows, traffic.database(bench.of), len(lives)),
     }
     return figures, lives
@@ -182,9 +178,9 @@ def ratios(figures: Figures) -> Figures:
     """What can be compared between machines and days."""
     found: Figures = {}
     for kind in ("create", "delete"):
-        alone = figures["at_1"][kind]["cpu_yardsticks_each"]
+        alone = figures["at_1"][kind]["cpu_ms_each"]["cloud"]
         for at_once, _ in PHASES[1:]:
-            cost = figures[f"at_{at_once}"][kind]["cpu_yardsticks_each"]
+            cost = figures[f"at_{at_once}"][kind]["cpu_ms_each"]["cloud"]
             found[f"cpu_of_{kind}_at_{at_once}_to_alone"] = round(cost / alone, 3)
     get = figures["reads"]["get_alone"]["cpu_ms_each"]
     found["hot_token_to_get"] = round(figures["token_us"]["hot"] / get["cloud"] / 1000, 4)

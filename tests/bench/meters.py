@@ -1,14 +1,12 @@
 """What the machine says: CPU time of a service's processes, and how samples are told.
 
-Rates move with whatever else the machine does. CPU time moves less, yet where two cores share one
-processor by up to a half; so a fixed piece of work is measured beside it, the yardstick, and CPU
-time is told in yardsticks as well.
+Rates move with whatever else the machine does. CPU time moves less, yet by a quarter on a busy
+machine, whose caches are others' too: compare runs that took turns.
 """
 
 import os
 import resource
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,16 +46,6 @@ def spent_ms(before: dict[str, float], after: dict[str, float], units: int) -> d
     each = {name: (after[name] - before[name]) * 1000 / max(1, units) for name in after}
     cloud = sum(ms for name, ms in each.items() if name != "client")
     return {name: round(ms, 3) for name, ms in sorted(each.items())} | {"cloud": round(cloud, 3)}
-
-
-def yardstick_ms() -> float:
-    """CPU milliseconds of a fixed piece of work, the median of several."""
-    took_s = []
-    for _ in range(7):
-        begun_s = time.process_time()
-        sum(n * n for n in range(50_000))
-        took_s.append(time.process_time() - begun_s)
-    return statistics.median(took_s) * 1000
 
 
 def percentiles(samples_s: Sequence[float]) -> dict[str, float]:

@@ -27,13 +27,13 @@ from services.api.flows.ports import (
     Hello,
     ImageDescription,
     Observation,
-    Outcome,
     Wish,
 )
 from services.api.logic.caller import Caller
 from services.api.logic.row import Page, PageQuery, Row
 from services.domain.errors import CloudError
 from services.domain.kinds import ResourceKind
+from services.domain.observation import ObservationOutcome
 from services.runtime import rpc
 from services.runtime.lane import Lane
 
@@ -120,7 +120,7 @@ class HostRecords:
         self._stub: conductor_pb2_grpc.ConductorServiceAsyncStub = (
             conductor_pb2_grpc.ConductorServiceStub(channel)
         )
-        self._observe: Lane[conductor_pb2.HostObservation, Outcome] = Lane(
+        self._observe: Lane[conductor_pb2.HostObservation, ObservationOutcome] = Lane(
             self._send_observe, name="observe"
         )
         self._beat: Lane[conductor_pb2.HostBeat, BeatKnown] = Lane(self._send_beat, name="beat")
@@ -152,7 +152,7 @@ class HostRecords:
 
     async def observation_apply(
         self, host_id: str, incarnation: int, observation: Observation
-    ) -> Outcome:
+    ) -> ObservationOutcome:
         """Commits what a host saw."""
         assert isinstance(observation, compute_pb2.Observation)
         item = conductor_pb2.HostObservation(
@@ -167,12 +167,12 @@ class HostRecords:
 
     async def _send_observe(
         self, observations: Sequence[conductor_pb2.HostObservation]
-    ) -> list[Outcome | Exception]:
-        outcomes: list[Outcome | Exception] = []
+    ) -> list[ObservationOutcome | Exception]:
+        outcomes: list[ObservationOutcome | Exception] = []
         for part in _parts(observations):
             request = conductor_pb2.ObserveRequest(observations=part)
             answer = await _called(self._stub.Observe(request, timeout=CALL_S))
-            outcomes.extend(Outcome(result.outcome) for result in answer.results)
+            outcomes.extend(ObservationOutcome(result.outcome) for result in answer.results)
         return outcomes
 
     async def _send_beat(

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.api.flows.ports import Hello, HostRecords, Observation, Outcome, View
+from services.api.flows.ports import Hello, HostRecords, Observation, View
 from services.domain.errors import CloudError, Invalid, Unavailable
 from services.domain.ids import is_host_id
+from services.domain.observation import ObservationOutcome
 from services.runtime.clock import Clock
 
 SILENCE_S = 60.0
@@ -52,7 +53,7 @@ class ViewWantedSaid:
 class Acknowledged:
     """What became of each observation, by its number."""
 
-    outcomes: Sequence[tuple[int, Outcome]]
+    outcomes: Sequence[tuple[int, ObservationOutcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ async def _apply(
             [(o.sequence, became) for o, became in zip(observations, outcomes, strict=True)]
         )
     ]
-    if Outcome.SUPERSEDED in outcomes:
+    if ObservationOutcome.SUPERSEDED in outcomes:
         told.append(SupersededTold())
     return told
 

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol
 
 from services.api.logic.caller import Caller
 from services.api.logic.image_verdict import Reader, Verdict
 from services.api.logic.row import Page, PageQuery, Row
 from services.domain.kinds import Architecture, ImageKind, ResourceKind
+from services.domain.observation import ObservationOutcome
 
 
 class Wish(Protocol):
@@ -115,15 +115,6 @@ class Observation(Protocol):
         ...
 
 
-class Outcome(IntEnum):
-    """What became of an observation; numbers are those of the contract."""
-
-    APPLIED = 1
-    DUPLICATE = 2
-    NO_SUCH_CLAIM = 3
-    SUPERSEDED = 4
-
-
 @dataclass(frozen=True, slots=True)
 class BeatKnown:
     """What a host should know after a beat."""
@@ -151,7 +142,7 @@ class HostRecords(Protocol):
 
     async def observation_apply(
         self, host_id: str, incarnation: int, observation: Observation
-    ) -> Outcome:
+    ) -> ObservationOutcome:
         """Commits what a host saw."""
         ...
 

@@ -23,11 +23,12 @@ from services.compute.flows.ports import (
 )
 from services.compute.logic.guest import Claim, Guest
 from services.compute.logic.observation import Failure
-from services.compute.logic.outbox import Numbered, Outcome
+from services.compute.logic.outbox import Numbered
 from services.compute.logic.wanted import Image, Spec, View, Wanted
 from services.domain.errors import Broken
 from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
+from services.domain.observation import ObservationOutcome
 from services.domain.resources import Overcommit, Resources
 
 
@@ -51,7 +52,10 @@ def telling_from_wire(message: compute_pb2.StreamInstanceStatesResponse) -> Tell
             return _view(message.view)
         case "acknowledgements":
             return Acknowledged(
-                tuple((r.sequence, Outcome(r.outcome)) for r in message.acknowledgements.results)
+                tuple(
+                    (r.sequence, ObservationOutcome(r.outcome))
+                    for r in message.acknowledgements.results
+                )
             )
         case "beat_answer":
             return BeatAnswered(message.beat_answer.wanted_revision)

@@ -23,9 +23,9 @@ from services.compute.flows.ports import (
     ViewWanted,
 )
 from services.compute.flows.reconcile import Reconciler, Tools
-from services.compute.logic.outbox import Outcome
 from services.compute.logic.wanted import View
 from services.domain.errors import Broken, CloudError, Unavailable
+from services.domain.observation import ObservationOutcome
 from services.runtime.log import logger
 
 RECONNECT_S = 0.1
@@ -138,14 +138,14 @@ class Agent:
                 case Superseded():
                     raise SupersededError(self.host_id)
 
-    def _take_acknowledgements(self, results: tuple[tuple[int, Outcome], ...]) -> None:
+    def _take_acknowledgements(self, results: tuple[tuple[int, ObservationOutcome], ...]) -> None:
         outcomes = dict(results)
-        if Outcome.SUPERSEDED in outcomes.values():
+        if ObservationOutcome.SUPERSEDED in outcomes.values():
             raise SupersededError(self.host_id)
         for numbered in self.reconciler.outbox.acknowledge(outcomes):
             if numbered.observation.absent:
                 self.reconciler.end(numbered.observation.claim)
-            elif outcomes[numbered.sequence] is Outcome.NO_SUCH_CLAIM:
+            elif outcomes[numbered.sequence] is ObservationOutcome.NO_SUCH_CLAIM:
                 self._view_wanted.set()
         if self.reconciler.wishes.crowded:
             self._view_wanted.set()

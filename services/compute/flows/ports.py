@@ -13,9 +13,10 @@ from typing import Protocol
 
 from services.compute.logic.guest import Claim, Guest, Identity
 from services.compute.logic.observation import Failure
-from services.compute.logic.outbox import Numbered, Outcome
+from services.compute.logic.outbox import Numbered
 from services.compute.logic.wanted import Image, View, Wanted
 from services.domain.kinds import Architecture, Hypervisor, ImageKind
+from services.domain.observation import ObservationOutcome
 from services.domain.resources import Overcommit, Resources
 
 
@@ -176,7 +177,7 @@ class ViewWanted:
 class Acknowledged:
     """What became of observations: pairs of number and outcome."""
 
-    results: tuple[tuple[int, Outcome], ...]
+    results: tuple[tuple[int, ObservationOutcome], ...]
 
 
 @dataclass(frozen=True, slots=True)

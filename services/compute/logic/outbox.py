@@ -7,21 +7,11 @@ Does not know the road.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 
 from services.compute.logic.guest import Claim
 from services.compute.logic.observation import Observation
 
 UNACKNOWLEDGED_MAX = 256
-
-
-class Outcome(IntEnum):
-    """What became of an observation; numbers are those of the internal contract."""
-
-    APPLIED = 1
-    DUPLICATE = 2
-    NO_SUCH_CLAIM = 3
-    SUPERSEDED = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from stead.v1 import image_pb2
 
 from services.conductor.edges.store import codec
 from services.conductor.flows.greet import Hello
-from services.conductor.flows.observe import ObservationOutcome
 from services.conductor.flows.ports import View
 from services.conductor.logic.lifecycle import Seen
 from services.conductor.logic.rows import ClaimRow, ImageReference, InstanceRow, Record
 from services.domain.errors import CloudError
 from services.domain.instance import Power
 from services.domain.kinds import Architecture, ClaimRole, ImageKind
+from services.domain.observation import ObservationOutcome
 from services.domain.resources import Overcommit, Resources
 from services.runtime.rpc import code_of
 

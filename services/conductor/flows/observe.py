@@ -5,7 +5,6 @@ incarnation.
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from enum import IntEnum
 
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.commit import Committer
@@ -16,17 +15,9 @@ from services.conductor.logic.lifecycle import Seen
 from services.conductor.logic.rows import Committed, Refusal
 from services.conductor.logic.steps import leaves_work
 from services.domain.errors import Unavailable
+from services.domain.observation import ObservationOutcome
 
 TRIES_MAX = 8
-
-
-class ObservationOutcome(IntEnum):
-    """What became of an observation. Numbers are those of the internal contract."""
-
-    APPLIED = 1
-    DUPLICATE = 2
-    NO_SUCH_CLAIM = 3
-    SUPERSEDED = 4
 
 
 _REFUSED = {

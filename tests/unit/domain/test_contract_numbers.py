@@ -9,9 +9,9 @@ import pytest
 from stead.internal.v1 import compute_pb2, resource_pb2
 from stead.v1 import host_pb2, image_pb2, instance_pb2, operation_pb2
 
-from services.conductor.flows.observe import ObservationOutcome
 from services.domain.instance import Action, Power, State, Task
 from services.domain.kinds import Architecture, HostState, Hypervisor, ImageKind, ResourceKind
+from services.domain.observation import ObservationOutcome
 from services.domain.operation import OperationAction, OperationState, Phase
 
 PAIRS: list[tuple[type[IntEnum], Any, str]] = [
