@@ -1,6 +1,6 @@
 """What the machine says: CPU time of a service's processes, and how samples are told.
 
-Rates move with whatever else the machine does. CPU time moves less, yet by a quarter on a busy
+Rates move with whatever else the machine does. CPU time moves less, yet by a third on a busy
 machine, whose caches are others' too: compare runs that took turns.
 """
 

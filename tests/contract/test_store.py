@@ -286,7 +286,7 @@ async def test_deleted_entries_leave_their_name(store: PostgresStore) -> None:
     assert refusals(await store.items_commit([Item(entry=gone)])) == [""]
     again = replace(row, id=new_id())
     assert refusals(await store.items_commit([Item(entry=again)])) == [""]
-    assert await store.catalog_read(ResourceKind.FLAVOR, [row.id]) == {}
+    assert await store.catalog_read([(ResourceKind.FLAVOR, row.id)]) == {}
 
 
 async def test_the_database_away_is_said_and_its_return_noticed(tmp_path: Path) -> None:

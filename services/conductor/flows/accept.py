@@ -263,12 +263,7 @@ class Acceptor:
     async def _catalog_round(
         self, asked: Sequence[tuple[ResourceKind, str]]
     ) -> list[CatalogRow | None | Exception]:
-        found: dict[tuple[ResourceKind, str], CatalogRow] = {}
-        for kind in (ResourceKind.FLAVOR, ResourceKind.IMAGE):
-            ids = list({id_ for kind_, id_ in asked if kind_ is kind})
-            if ids:
-                rows = await self._store.catalog_read(kind, ids)
-                found |= {(kind, id_): row for id_, row in rows.items()}
+        found = await self._store.catalog_read(asked)
         return [found.get(one) for one in asked]
 
 

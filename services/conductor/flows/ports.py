@@ -94,8 +94,10 @@ class Store(Protocol):
         """Everything that decides about these instances; unknown ids are left out."""
         ...
 
-    async def catalog_read(self, kind: ResourceKind, ids: Sequence[str]) -> dict[str, CatalogRow]:
-        """Living entries by id."""
+    async def catalog_read(
+        self, wanted: Sequence[tuple[ResourceKind, str]]
+    ) -> dict[tuple[ResourceKind, str], CatalogRow]:
+        """Living entries by kind and id; others are left out."""
         ...
 
     async def records_read(self, queries: Sequence[Query]) -> list[Page]:

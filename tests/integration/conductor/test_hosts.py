@@ -137,6 +137,8 @@ async def test_a_host_that_comes_back_is_told_to_remove_what_was_deleted(place: 
         await made.acceptor.delete_instance(asked("delete_instance"), instance_id)
         await deleted(made, instance_id)
         assert place.sql("SELECT role, used_vcpus, claim_count FROM claim, host") == "3|1|1"
+        newer = "SELECT c.wanted_revision >= i.revision FROM claim c, instance i"
+        assert place.sql(newer) == "t", "what is LEAVING is wanted anew"
 
         # The agent lived through it, and knows a later command than the one that it missed.
         head = (await made.store.changes_read(0, 1))[1]

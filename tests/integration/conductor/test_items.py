@@ -61,7 +61,7 @@ async def test_an_id_that_is_none_is_of_no_row(place: Place) -> None:
     row = instance()
     await place.store.items_commit([create(row)])
     assert set(await place.store.situations_read(["nonsense", row.id, "x\0"])) == {row.id}
-    assert await place.store.catalog_read(ResourceKind.FLAVOR, ["nonsense"]) == {}
+    assert await place.store.catalog_read([(ResourceKind.FLAVOR, "nonsense")]) == {}
     with pytest.raises(Invalid):
         await place.store.records_read([Query(ResourceKind.INSTANCE, "nonsense", "", "", 1, {})])
     for where in ({"state": "x"}, {"state": "99999999"}, {"name": "\0"}):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.conductor.edges.store import postgres, queries
+from services.conductor.edges.store import postgres, queries, session
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
@@ -24,6 +24,11 @@ from tests.stores import claim_all, create, host, new_store, refusals
 from tests.unit.conductor.situations import instance
 
 ROWS = 50_000
+OWN = ("jit", "plan_cache_mode", "enable_seqscan")
+PLANNERS = (
+    "SET plan_cache_mode = force_custom_plan;",
+    "".join(f"SET {name} = {session.SETTINGS[name]};" for name in OWN),
+)
 LARGE = ("instance", "operation", "claim", "change", "request")
 
 # One real row of each, 50,000 times: 2,000 hosts, 50 projects, a tenth of the instances gone, one
@@ -82,24 +87,27 @@ async def full(server: Postgres) -> AsyncIterator[Place]:
 
 
 def scans(plan: Any) -> Iterator[str]:
-    """The tables that a plan reads from their start."""
+    """The tables that a plan reads from their start, or through an index from its start."""
     if isinstance(plan, list):
         for part in plan:
             yield from scans(part)
     elif isinstance(plan, dict):
-        if plan.get("Node Type") == "Seq Scan":
-            yield plan["Relation Name"]
+        kind = plan.get("Node Type", "")
+        if kind == "Seq Scan" or ("Index" in kind and "Index Cond" not in plan):
+            # An index begins with the name of its table.
+            yield plan.get("Relation Name") or plan["Index Name"].partition("_")[0]
         for part in plan.values():
             yield from scans(part)
 
 
 def explained(place: Place, sql: str, types: list[str], values: list[str]) -> list[list[str]]:
-    """What is scanned by the plan for these values and by the one for any."""
+    """What is scanned by the plan for these values, and by the one for any under the settings of
+    the conductor's sessions.
+    """
     found = []
-    for mode in ("force_custom_plan", "force_generic_plan"):
+    for planner in PLANNERS:
         told = place.sql(
-            f"SET plan_cache_mode = {mode}; SET jit = off;"
-            f" PREPARE q ({', '.join(types)}) AS {sql};"
+            f"{planner} PREPARE q ({', '.join(types)}) AS {sql};"
             f" EXPLAIN (FORMAT JSON) EXECUTE q ({', '.join(values)})"
         )
         found.append([table for table in scans(json.loads(told)) if table in LARGE])

@@ -1,7 +1,7 @@
 """The fake driver: keeps the state of guests on disk and runs none. For tests, drills and fleets
 of thousands.
 
-Each guest is one small file, replaced whole, so guests outlive this process as real ones do. It
+Each guest is one small file, written whole, so guests outlive this process as real ones do. It
 can be slow (a delay per step) or failing: guests called `fail-…` never build, guests called
 `flaky-…` fail their first step of each kind in a way that is worth repeating, and every n-th build
 of the process fails if so set.
@@ -29,6 +29,7 @@ from services.domain.kinds import Architecture, Hypervisor, ImageKind
 from services.domain.resources import Resources
 
 EVENTS_MAX = 1024
+FILE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +239,17 @@ class FakeDriver:
 
     def _put(self, guest: FakeGuest) -> None:
         path = self._path(guest.claim)
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps({name: getattr(guest, name) for name in _FIELDS}))
-        draft.replace(path)
+        content = json.dumps({name: getattr(guest, name) for name in _FIELDS}).encode()
+        content = content.ljust(FILE_BYTES)
+        if guest.claim in self._guests and path.stat().st_size == len(content) == FILE_BYTES:
+            # One write of one page is whole or not there when this process dies; replacing the
+            # file would be dearer than all else here, since file systems then write it out at once.
+            with path.open("r+b", buffering=0) as file:
+                file.write(content)
+        else:
+            draft = path.with_suffix(".new")
+            draft.write_bytes(content)
+            draft.replace(path)
         self._guests[guest.claim] = guest
         self._seen[guest.claim] = guest.seen()
 

@@ -94,9 +94,11 @@ class PostgresStore:
         """Everything that decides about these instances."""
         return await self._reads.run(lambda c: queries.situations(c, instance_ids))
 
-    async def catalog_read(self, kind: ResourceKind, ids: Sequence[str]) -> dict[str, CatalogRow]:
+    async def catalog_read(
+        self, wanted: Sequence[tuple[ResourceKind, str]]
+    ) -> dict[tuple[ResourceKind, str], CatalogRow]:
         """Living entries by id."""
-        return await self._reads.run(lambda c: queries.catalog(c, kind, ids))
+        return await self._reads.run(lambda c: queries.catalog(c, wanted))
 
     async def records_read(self, queries_: Sequence[Query]) -> list[Page]:
         """Records as of the newest commit."""

@@ -47,7 +47,10 @@ SELECT n.revision AS head, h.incarnation, h.state AS host_state,
 
 HOSTS = "SELECT * FROM host WHERE id = ANY ($1::text[])"
 
-CATALOG = "SELECT * FROM catalog WHERE kind = $1 AND id = ANY ($2::uuid[]) AND NOT deleted"
+CATALOG = """
+SELECT c.* FROM (SELECT DISTINCT * FROM unnest($1::smallint[], $2::uuid[]) AS w (kind, id)) w
+  JOIN catalog c USING (kind, id) WHERE NOT c.deleted
+"""
 
 # At least one change, and no more of them than a message can carry.
 CHANGES = """
@@ -168,12 +171,17 @@ def _host(row: Any) -> HostRow:
 
 
 async def catalog(
-    connection: Connection, kind: ResourceKind, ids: Sequence[str]
-) -> dict[str, CatalogRow]:
+    connection: Connection, wanted: Sequence[tuple[ResourceKind, str]]
+) -> dict[tuple[ResourceKind, str], CatalogRow]:
     """Living flavors or images by id."""
-    rows = await connection.fetch(CATALOG, kind, [id_ for id_ in ids if is_row_id(id_)])
-    read = codec.flavor_from if kind is ResourceKind.FLAVOR else codec.image_from
-    return {str(row["id"]): read(row["body"], row["version"], row["revision"]) for row in rows}
+    known = [(kind, id_) for kind, id_ in wanted if is_row_id(id_)]
+    rows = await connection.fetch(CATALOG, [kind for kind, _ in known], [id_ for _, id_ in known])
+    return {(ResourceKind(row["kind"]), str(row["id"])): _catalog_row(row) for row in rows}
+
+
+def _catalog_row(row: Any) -> CatalogRow:
+    read = codec.flavor_from if row["kind"] == ResourceKind.FLAVOR else codec.image_from
+    return read(row["body"], row["version"], row["revision"])
 
 
 async def changes(
