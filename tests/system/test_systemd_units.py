@@ -88,7 +88,7 @@ def write_settings(cloud: Launched, folder: Path) -> None:
         "compute": {
             "STEAD_COMPUTE_API": ingress,
             "STEAD_COMPUTE_DRIVER": "fake",
-            # The host that the home knows already: another one would be waited for until its lease ends.
+            # The host that the home knows already: a second one might be chosen while it is gone.
             "STEAD_COMPUTE_HOST_ID": "fake",
             "STEAD_COMPUTE_STATE_DIR": home / "compute" / "fake",
         },
