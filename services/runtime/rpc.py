@@ -94,15 +94,25 @@ def status_of(error: errors.CloudError) -> status_pb2.Status:
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=code_of(error), message=error.message[:DETAIL_TEXT_MAX])
     for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
+        add_detail(status, detail)
     return status
+
+
+def add_detail(status: status_pb2.Status, detail: Any) -> None:
+    """Puts one more google.rpc detail beside those that are there; each kind at most once."""
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)
 
 
 async def abort(context: Any, error: errors.CloudError) -> NoReturn:
     """Ends a call with the error in its wire form."""
-    await context.abort_with_status(rpc_status.to_status(status_of(error)))
+    await abort_with(context, status_of(error))
+
+
+async def abort_with(context: Any, status: status_pb2.Status) -> NoReturn:
+    """Ends a call with a status and its details."""
+    await context.abort_with_status(rpc_status.to_status(status))
     raise AssertionError("abort returned")
 
 

@@ -11,13 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2
 from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from services.api.edges.validation import InvalidFields
 from services.domain.errors import CloudError, Invalid
-from services.runtime.rpc import status_of, wrap_handler
+from services.runtime.rpc import abort_with, add_detail, status_of, wrap_handler
 
 VIOLATIONS_MAX = 12
 TEXT_MAX = 120
@@ -83,8 +81,5 @@ async def _abort(context: Any, invalid: InvalidFields) -> NoReturn:
             for path, why in told
         ]
     )
-    packed = any_pb2.Any()
-    packed.Pack(bad)
-    status.details.append(packed)
-    await context.abort_with_status(rpc_status.to_status(status))
-    raise AssertionError("abort returned")
+    add_detail(status, bad)
+    await abort_with(context, status)

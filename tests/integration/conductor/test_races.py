@@ -204,7 +204,11 @@ async def test_a_message_that_the_bus_cannot_take_fails_no_work(tmp_path: Path) 
     """It is dropped, and said in the log: rows say it again."""
     with nats_server(tmp_path / "nats") as server:
         bus = await connect(server.url, name="test", credential=("stead", "secret"))
+        came: asyncio.Queue[bytes] = asyncio.Queue()
+        await bus.subscribe("stead.x", came.put)
         await bus.publish("stead.x", b"x" * (2 << 20))
         await bus.publish("not a subject", b"")
+        await bus.publish("stead.x", b"the next one")
+        assert await asyncio.wait_for(came.get(), 60) == b"the next one"
         await bus.close()
         await bus.publish("stead.x", b"")
