@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
+import services  # noqa: F401  # before any grpc, whose fork handlers it turns off
+
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item

@@ -36,6 +36,7 @@ class Process:
     def __init__(self, stage: Stage, nats_port: int, **settings: str) -> None:
         self.admin = f"unix:{stage.folder}/admin.sock"
         self.log = stage.folder / "compute.log"
+        self._stack = stage.stack
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT}:{ROOT}/generated",
@@ -54,6 +55,8 @@ class Process:
             self.running = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "services.compute", env=self._environment, stderr=log
             )
+        # A test that fails leaves no agent behind: it would hold its host's name on this machine.
+        self._stack.push_async_callback(self.end, signal.SIGKILL)
         return self.running
 
     async def ready(self) -> bool:
