@@ -1,4 +1,5 @@
-"""Owns what is made from proto/: the image that buf checks, and generated/. Judges nothing.
+"""Owns what is made from proto/: the image that buf checks, the one that clients are made from, and
+generated/. Judges nothing.
 
 No package carries buf/validate/validate.proto as text, but protovalidate carries its descriptor,
 and protoc takes either.
@@ -36,6 +37,8 @@ FOREIGN = [
     "google/rpc/status.proto",
 ]
 PACKAGES = ["stead", "buf"]
+# What a client in any language is made from: the public contract and the details of its errors.
+PUBLIC = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 
 
 class NotCompiled(Exception):
@@ -72,8 +75,15 @@ def package_folder(name: str) -> pathlib.Path:
     return pathlib.Path(next(iter(spec.submodule_search_locations)))
 
 
-def write_image(output: pathlib.Path, *, proto: pathlib.Path = PROTO) -> None:
-    """Writes our files, their imports and their comments as one image. Raises NotCompiled."""
+def public(proto: pathlib.Path = PROTO) -> list[str]:
+    """The files that clients need; what they import comes with them."""
+    return [name for name in ours(proto) if name.startswith("stead/v1/")] + PUBLIC
+
+
+def write_image(
+    output: pathlib.Path, *, proto: pathlib.Path = PROTO, files: list[str] | None = None
+) -> None:
+    """Writes `files` (all of ours), their imports and comments as one image. Raises NotCompiled."""
     with tempfile.TemporaryDirectory() as folder:
         foreign = pathlib.Path(folder) / "foreign.binpb"
         made = pathlib.Path(folder) / "made.binpb"
@@ -84,7 +94,7 @@ def write_image(output: pathlib.Path, *, proto: pathlib.Path = PROTO) -> None:
             "--include_imports",
             "--include_source_info",
             f"-o{made}",
-            *ours(proto),
+            *(ours(proto) if files is None else files),
         )
         # Whole or not at all: checks may run side by side.
         unfinished = output.with_name(f"{output.name}.{os.getpid()}")
@@ -147,12 +157,13 @@ def files(top: pathlib.Path) -> list[pathlib.Path]:
 
 
 def main() -> int:
-    """Makes build/api.binpb and generated/ anew, touching only files that change."""
+    """Makes build/*.binpb and generated/ anew, touching only files that change."""
     (ROOT / "build").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         made = pathlib.Path(folder)
         try:
             build(made, image=ROOT / "build" / "api.binpb")
+            write_image(ROOT / "build" / "stead.binpb", files=public())
         except NotCompiled:
             print("stead: proto/ does not compile; see above", file=sys.stderr)
             return 1

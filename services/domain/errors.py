@@ -1,4 +1,4 @@
-"""The errors of stead: eight kinds, each raised with a stable reason.
+"""The errors of stead: eleven kinds, each raised with a stable reason.
 
 Owns the kinds. Does not own their wire form: `runtime.rpc` turns them into google.rpc.Status.
 """
@@ -55,6 +55,10 @@ class WrongState(CloudError):
 
 class NoCapacity(CloudError):
     """There is no room, quota or buffer for it."""
+
+
+class OutOfRange(CloudError):
+    """What was asked for lies outside of what is kept."""
 
 
 class Denied(CloudError):

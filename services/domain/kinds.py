@@ -43,6 +43,15 @@ class ResourceKind(IntEnum):
     FLAVOR = 3
     IMAGE = 4
     HOST = 5
+    PROJECT = 6
+    KEY_PAIR = 7
+
+
+class ListOrder(IntEnum):
+    """By what a list is ordered; ties are broken by id, whose order is that of creation."""
+
+    ID = 1
+    NAME = 2
 
 
 class ClaimRole(IntEnum):

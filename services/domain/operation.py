@@ -14,6 +14,18 @@ class OperationAction(IntEnum):
     DELETE_FLAVOR = 4
     IMPORT_IMAGE = 5
     DELETE_IMAGE = 6
+    UPDATE_INSTANCE = 7
+    START_INSTANCE = 8
+    STOP_INSTANCE = 9
+    REBOOT_INSTANCE = 10
+    ENABLE_HOST = 11
+    DISABLE_HOST = 12
+    CREATE_KEY_PAIR = 13
+    DELETE_KEY_PAIR = 14
+    CREATE_PROJECT = 15
+    UPDATE_PROJECT = 16
+    DELETE_PROJECT = 17
+    UPDATE_QUOTA = 18
 
 
 class OperationState(IntEnum):
@@ -32,6 +44,14 @@ class Phase(IntEnum):
     BUILDING = 2
     REMOVING = 3
     ENDED = 4
+    STARTING = 5
+    STOPPING = 6
+    REBOOTING = 7
 
 
 FINISHED = frozenset(OperationState) - {OperationState.RUNNING}
+
+
+def is_cancellable(action: OperationAction, phase: Phase) -> bool:
+    """Whether it can be called off: only while nothing of it is done on any host."""
+    return action is OperationAction.CREATE_INSTANCE and phase is Phase.PLACING

@@ -31,6 +31,22 @@ NOTHING = Resources(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaAmounts:
+    """What quotas count: living instances, their vCPUs, memory in MiB, disk in GiB. As a limit -1
+    is none.
+    """
+
+    instances: int
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+
+
+UNLIMITED = QuotaAmounts(-1, -1, -1, -1)
+UNUSED = QuotaAmounts(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Overcommit:
     """By how much each resource may be promised more than once, in thousandths of what there is."""
 

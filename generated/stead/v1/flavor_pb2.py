@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stead.v1 import operation_pb2 as stead_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stead/v1/flavor.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\xef\x01\n\x06\x46lavor\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05vcpus\x18\x03 \x01(\x05R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x04 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x05 \x01(\x03R\x07\x64iskGib\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x07 \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x08 \x01(\x03R\x08revision\"\xf4\x02\n\x13\x43reateFlavorRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xbc\x01\n\x04name\x18\x02 \x01(\tB\xa7\x01\xbaH\xa3\x01\xba\x01\x9f\x01\n\nname.plain\x12\x64\x61 flavor\'s name is 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or a digit\x1a+this.matches(\'^[a-z0-9][a-z0-9._-]{0,62}$\')R\x04name\x12 \n\x05vcpus\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x01R\x05vcpus\x12+\n\nmemory_mib\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\x80\x80 (\x10R\tmemoryMib\x12&\n\x08\x64isk_gib\x18\x05 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\x80@(\x01R\x07\x64iskGib\"s\n\x14\x43reateFlavorResponse\x12(\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x10.stead.v1.FlavorR\x06\x66lavor\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\",\n\x10GetFlavorRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"=\n\x11GetFlavorResponse\x12(\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x10.stead.v1.FlavorR\x06\x66lavor\"\x85\x01\n\x12ListFlavorsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\"i\n\x13ListFlavorsResponse\x12*\n\x07\x66lavors\x18\x01 \x03(\x0b\x32\x10.stead.v1.FlavorR\x07\x66lavors\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"X\n\x13\x44\x65leteFlavorRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"s\n\x14\x44\x65leteFlavorResponse\x12(\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x10.stead.v1.FlavorR\x06\x66lavor\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation2\xd3\x02\n\rFlavorService\x12R\n\x0c\x43reateFlavor\x12\x1d.stead.v1.CreateFlavorRequest\x1a\x1e.stead.v1.CreateFlavorResponse\"\x03\x90\x02\x02\x12I\n\tGetFlavor\x12\x1a.stead.v1.GetFlavorRequest\x1a\x1b.stead.v1.GetFlavorResponse\"\x03\x90\x02\x01\x12O\n\x0bListFlavors\x12\x1c.stead.v1.ListFlavorsRequest\x1a\x1d.stead.v1.ListFlavorsResponse\"\x03\x90\x02\x01\x12R\n\x0c\x44\x65leteFlavor\x12\x1d.stead.v1.DeleteFlavorRequest\x1a\x1e.stead.v1.DeleteFlavorResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stead/v1/flavor.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\xef\x01\n\x06\x46lavor\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n\x05vcpus\x18\x03 \x01(\x05R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x04 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x05 \x01(\x03R\x07\x64iskGib\x12;\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x07 \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x08 \x01(\x03R\x08revision\"\x99\x03\n\x13\x43reateFlavorRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xbc\x01\n\x04name\x18\x02 \x01(\tB\xa7\x01\xbaH\xa3\x01\xba\x01\x9f\x01\n\nname.plain\x12\x64\x61 flavor\'s name is 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a letter or a digit\x1a+this.matches(\'^[a-z0-9][a-z0-9._-]{0,62}$\')R\x04name\x12 \n\x05vcpus\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x01R\x05vcpus\x12+\n\nmemory_mib\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\x80\x80 (\x10R\tmemoryMib\x12&\n\x08\x64isk_gib\x18\x05 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\x80\x80@(\x01R\x07\x64iskGib\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnly\"s\n\x14\x43reateFlavorResponse\x12(\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x10.stead.v1.FlavorR\x06\x66lavor\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\",\n\x10GetFlavorRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"=\n\x11GetFlavorResponse\x12(\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x10.stead.v1.FlavorR\x06\x66lavor\"\xa9\x01\n\x12ListFlavorsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12\"\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07orderBy\"\x85\x01\n\x13ListFlavorsResponse\x12*\n\x07\x66lavors\x18\x01 \x03(\x0b\x32\x10.stead.v1.FlavorR\x07\x66lavors\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"}\n\x13\x44\x65leteFlavorRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"s\n\x14\x44\x65leteFlavorResponse\x12(\n\x06\x66lavor\x18\x01 \x01(\x0b\x32\x10.stead.v1.FlavorR\x06\x66lavor\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation2\xd3\x02\n\rFlavorService\x12R\n\x0c\x43reateFlavor\x12\x1d.stead.v1.CreateFlavorRequest\x1a\x1e.stead.v1.CreateFlavorResponse\"\x03\x90\x02\x02\x12I\n\tGetFlavor\x12\x1a.stead.v1.GetFlavorRequest\x1a\x1b.stead.v1.GetFlavorResponse\"\x03\x90\x02\x01\x12O\n\x0bListFlavors\x12\x1c.stead.v1.ListFlavorsRequest\x1a\x1d.stead.v1.ListFlavorsResponse\"\x03\x90\x02\x01\x12R\n\x0c\x44\x65leteFlavor\x12\x1d.stead.v1.DeleteFlavorRequest\x1a\x1e.stead.v1.DeleteFlavorResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFLAVORSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTFLAVORSREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_LISTFLAVORSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTFLAVORSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTFLAVORSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DELETEFLAVORREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DELETEFLAVORREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_DELETEFLAVORREQUEST'].fields_by_name['id']._loaded_options = None
@@ -67,21 +69,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLAVOR']._serialized_start=124
   _globals['_FLAVOR']._serialized_end=363
   _globals['_CREATEFLAVORREQUEST']._serialized_start=366
-  _globals['_CREATEFLAVORREQUEST']._serialized_end=738
-  _globals['_CREATEFLAVORRESPONSE']._serialized_start=740
-  _globals['_CREATEFLAVORRESPONSE']._serialized_end=855
-  _globals['_GETFLAVORREQUEST']._serialized_start=857
-  _globals['_GETFLAVORREQUEST']._serialized_end=901
-  _globals['_GETFLAVORRESPONSE']._serialized_start=903
-  _globals['_GETFLAVORRESPONSE']._serialized_end=964
-  _globals['_LISTFLAVORSREQUEST']._serialized_start=967
-  _globals['_LISTFLAVORSREQUEST']._serialized_end=1100
-  _globals['_LISTFLAVORSRESPONSE']._serialized_start=1102
-  _globals['_LISTFLAVORSRESPONSE']._serialized_end=1207
-  _globals['_DELETEFLAVORREQUEST']._serialized_start=1209
-  _globals['_DELETEFLAVORREQUEST']._serialized_end=1297
-  _globals['_DELETEFLAVORRESPONSE']._serialized_start=1299
-  _globals['_DELETEFLAVORRESPONSE']._serialized_end=1414
-  _globals['_FLAVORSERVICE']._serialized_start=1417
-  _globals['_FLAVORSERVICE']._serialized_end=1756
+  _globals['_CREATEFLAVORREQUEST']._serialized_end=775
+  _globals['_CREATEFLAVORRESPONSE']._serialized_start=777
+  _globals['_CREATEFLAVORRESPONSE']._serialized_end=892
+  _globals['_GETFLAVORREQUEST']._serialized_start=894
+  _globals['_GETFLAVORREQUEST']._serialized_end=938
+  _globals['_GETFLAVORRESPONSE']._serialized_start=940
+  _globals['_GETFLAVORRESPONSE']._serialized_end=1001
+  _globals['_LISTFLAVORSREQUEST']._serialized_start=1004
+  _globals['_LISTFLAVORSREQUEST']._serialized_end=1173
+  _globals['_LISTFLAVORSRESPONSE']._serialized_start=1176
+  _globals['_LISTFLAVORSRESPONSE']._serialized_end=1309
+  _globals['_DELETEFLAVORREQUEST']._serialized_start=1311
+  _globals['_DELETEFLAVORREQUEST']._serialized_end=1436
+  _globals['_DELETEFLAVORRESPONSE']._serialized_start=1438
+  _globals['_DELETEFLAVORRESPONSE']._serialized_end=1553
+  _globals['_FLAVORSERVICE']._serialized_start=1556
+  _globals['_FLAVORSERVICE']._serialized_end=1895
 # @@protoc_insertion_point(module_scope)

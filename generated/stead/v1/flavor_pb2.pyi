@@ -83,6 +83,7 @@ class CreateFlavorRequest(_message.Message):
     VCPUS_FIELD_NUMBER: _builtins.int
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     DISK_GIB_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the caller: the same id with the same payload is the same flavor."""
     name: _builtins.str
@@ -93,6 +94,8 @@ class CreateFlavorRequest(_message.Message):
     """16 MiB to 64 TiB."""
     disk_gib: _builtins.int
     """1 GiB to 1 PiB."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
     def __init__(
         self,
         *,
@@ -101,10 +104,11 @@ class CreateFlavorRequest(_message.Message):
         vcpus: _builtins.int = ...,
         memory_mib: _builtins.int = ...,
         disk_gib: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_gib", b"disk_gib", "memory_mib", b"memory_mib", "name", b"name", "request_id", b"request_id", "vcpus", b"vcpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_gib", b"disk_gib", "memory_mib", b"memory_mib", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only", "vcpus", b"vcpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,22 +199,26 @@ class ListFlavorsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many in one answer; 0 means 100, more than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """The next_page_token of the page before, empty for the first; bound to the other fields."""
     filter: _builtins.str
-    """Conditions joined by AND, each `FIELD = "VALUE"` with FIELD name; empty for all."""
+    """Conditions in the grammar of ListInstances, with FIELD one of id, name; empty for all."""
+    order_by: _builtins.str
+    """One of id, create_time, name, with ` desc` for the reverse; empty means id, the order of creation."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -224,21 +232,25 @@ class ListFlavorsResponse(_message.Message):
 
     FLAVORS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Send it to get the following page; empty on the last."""
+    revision: _builtins.int
+    """The commit to which all pages of this list are true."""
     @_builtins.property
     def flavors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flavor]:
-        """Ordered by id, which is the order of creation."""
+        """In the order asked for; fewer than page_size do not mean that it is the last page."""
 
     def __init__(
         self,
         *,
         flavors: _abc.Iterable[Global___Flavor] | None = ...,
         next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavors", b"flavors", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavors", b"flavors", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,19 +264,23 @@ class DeleteFlavorRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the caller; the same id gives the same operation."""
     id: _builtins.str
     """The flavor's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

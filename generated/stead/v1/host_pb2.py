@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from stead.v1 import image_pb2 as stead_dot_v1_dot_image__pb2
+from stead.v1 import operation_pb2 as stead_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13stead/v1/host.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stead/v1/image.proto\"[\n\tResources\x12\x14\n\x05vcpus\x18\x01 \x01(\x03R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x02 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x03 \x01(\x03R\x07\x64iskGib\"\xf8\x02\n\x12\x44riverCapabilities\x12\x16\n\x06\x64river\x18\x01 \x01(\tR\x06\x64river\x12\x38\n\nhypervisor\x18\x02 \x01(\x0e\x32\x18.stead.v1.HypervisorKindR\nhypervisor\x12-\n\x12hypervisor_version\x18\x03 \x01(\tR\x11hypervisorVersion\x12#\n\rchoice_reason\x18\x04 \x01(\tR\x0c\x63hoiceReason\x12\x34\n\x0bimage_kinds\x18\x05 \x03(\x0e\x32\x13.stead.v1.ImageKindR\nimageKinds\x12<\n\rarchitectures\x18\x06 \x03(\x0e\x32\x16.stead.v1.ArchitectureR\rarchitectures\x12%\n\x0e\x63onsole_output\x18\x07 \x01(\x08R\rconsoleOutput\x12!\n\x0c\x63onfig_drive\x18\x08 \x01(\x08R\x0b\x63onfigDrive\"\xe2\x04\n\x04Host\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x13.stead.v1.HostStateR\x05state\x12\x18\n\x07\x65nabled\x18\x03 \x01(\x08R\x07\x65nabled\x12/\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08\x63\x61pacity\x12/\n\x08reserved\x18\x05 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08reserved\x12+\n\x06target\x18\x06 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x06target\x12\'\n\x04used\x18\x07 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x04used\x12\x16\n\x06\x63laims\x18\x08 \x01(\x05R\x06\x63laims\x12\x39\n\novercommit\x18\t \x01(\x0b\x32\x19.stead.v1.OvercommitRatioR\novercommit\x12@\n\x0c\x63\x61pabilities\x18\n \x01(\x0b\x32\x1c.stead.v1.DriverCapabilitiesR\x0c\x63\x61pabilities\x12 \n\x0bincarnation\x18\x0b \x01(\x03R\x0bincarnation\x12#\n\ragent_version\x18\x0c \x01(\tR\x0c\x61gentVersion\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x0e \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x0f \x01(\x03R\x08revision\"\x86\x01\n\x0fOvercommitRatio\x12%\n\x0evcpus_permille\x18\x01 \x01(\x05R\rvcpusPermille\x12\'\n\x0fmemory_permille\x18\x02 \x01(\x05R\x0ememoryPermille\x12#\n\rdisk_permille\x18\x03 \x01(\x05R\x0c\x64iskPermille\"M\n\x0eGetHostRequest\x12;\n\x02id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x02id\"5\n\x0fGetHostResponse\x12\"\n\x04host\x18\x01 \x01(\x0b\x32\x0e.stead.v1.HostR\x04host\"a\n\x10ListHostsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"a\n\x11ListHostsResponse\x12$\n\x05hosts\x18\x01 \x03(\x0b\x32\x0e.stead.v1.HostR\x05hosts\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*O\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x11\n\rHOST_STATE_UP\x10\x01\x12\x13\n\x0fHOST_STATE_DOWN\x10\x02*~\n\x0eHypervisorKind\x12\x1f\n\x1bHYPERVISOR_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14HYPERVISOR_KIND_FAKE\x10\x01\x12\x18\n\x14HYPERVISOR_KIND_QEMU\x10\x02\x12\x17\n\x13HYPERVISOR_KIND_KVM\x10\x03\x32\x9d\x01\n\x0bHostService\x12\x43\n\x07GetHost\x12\x18.stead.v1.GetHostRequest\x1a\x19.stead.v1.GetHostResponse\"\x03\x90\x02\x01\x12I\n\tListHosts\x12\x1a.stead.v1.ListHostsRequest\x1a\x1b.stead.v1.ListHostsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13stead/v1/host.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14stead/v1/image.proto\x1a\x18stead/v1/operation.proto\"[\n\tResources\x12\x14\n\x05vcpus\x18\x01 \x01(\x03R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x02 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x03 \x01(\x03R\x07\x64iskGib\"\xc2\x03\n\x12\x44riverCapabilities\x12\x16\n\x06\x64river\x18\x01 \x01(\tR\x06\x64river\x12\x38\n\nhypervisor\x18\x02 \x01(\x0e\x32\x18.stead.v1.HypervisorKindR\nhypervisor\x12-\n\x12hypervisor_version\x18\x03 \x01(\tR\x11hypervisorVersion\x12#\n\rchoice_reason\x18\x04 \x01(\tR\x0c\x63hoiceReason\x12\x34\n\x0bimage_kinds\x18\x05 \x03(\x0e\x32\x13.stead.v1.ImageKindR\nimageKinds\x12<\n\rarchitectures\x18\x06 \x03(\x0e\x32\x16.stead.v1.ArchitectureR\rarchitectures\x12%\n\x0e\x63onsole_output\x18\x07 \x01(\x08R\rconsoleOutput\x12!\n\x0c\x63onfig_drive\x18\x08 \x01(\x08R\x0b\x63onfigDrive\x12#\n\rgraceful_stop\x18\t \x01(\x08R\x0cgracefulStop\x12#\n\rconsole_input\x18\n \x01(\x08R\x0c\x63onsoleInput\"\x8b\x05\n\x04Host\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x13.stead.v1.HostStateR\x05state\x12\x18\n\x07\x65nabled\x18\x03 \x01(\x08R\x07\x65nabled\x12/\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08\x63\x61pacity\x12/\n\x08reserved\x18\x05 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08reserved\x12+\n\x06target\x18\x06 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x06target\x12\'\n\x04used\x18\x07 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x04used\x12\x16\n\x06\x63laims\x18\x08 \x01(\x05R\x06\x63laims\x12\x39\n\novercommit\x18\t \x01(\x0b\x32\x19.stead.v1.OvercommitRatioR\novercommit\x12@\n\x0c\x63\x61pabilities\x18\n \x01(\x0b\x32\x1c.stead.v1.DriverCapabilitiesR\x0c\x63\x61pabilities\x12 \n\x0bincarnation\x18\x0b \x01(\x03R\x0bincarnation\x12#\n\ragent_version\x18\x0c \x01(\tR\x0c\x61gentVersion\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x0e \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x0f \x01(\x03R\x08revision\x12\'\n\x0f\x64isabled_reason\x18\x10 \x01(\tR\x0e\x64isabledReason\"\x86\x01\n\x0fOvercommitRatio\x12%\n\x0evcpus_permille\x18\x01 \x01(\x05R\rvcpusPermille\x12\'\n\x0fmemory_permille\x18\x02 \x01(\x05R\x0ememoryPermille\x12#\n\rdisk_permille\x18\x03 \x01(\x05R\x0c\x64iskPermille\"M\n\x0eGetHostRequest\x12;\n\x02id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x02id\"5\n\x0fGetHostResponse\x12\"\n\x04host\x18\x01 \x01(\x0b\x32\x0e.stead.v1.HostR\x04host\"\xa7\x01\n\x10ListHostsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12\"\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07orderBy\"\xa0\x01\n\x11ListHostsResponse\x12$\n\x05hosts\x18\x01 \x03(\x0b\x32\x0e.stead.v1.HostR\x05hosts\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\x12!\n\x0cresume_token\x18\x04 \x01(\tR\x0bresumeToken\"\x9e\x01\n\x11\x45nableHostRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12;\n\x02id\x18\x02 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x02id\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"k\n\x12\x45nableHostResponse\x12\"\n\x04host\x18\x01 \x01(\x0b\x32\x0e.stead.v1.HostR\x04host\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\"\xd0\x01\n\x12\x44isableHostRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12;\n\x02id\x18\x02 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$R\x02id\x12/\n\x06reason\x18\x03 \x01(\tB\x17\xbaH\x14r\x12\x10\x01\x18\xff\x01\x32\x0b^[^\\p{C}]+$R\x06reason\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"l\n\x13\x44isableHostResponse\x12\"\n\x04host\x18\x01 \x01(\x0b\x32\x0e.stead.v1.HostR\x04host\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\"\xba\x01\n\x11WatchHostsRequest\x12 \n\x06\x66ilter\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x0bresumeToken\x12V\n\x11\x62ookmark_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01R\x10\x62ookmarkInterval\"\xd3\x02\n\x12WatchHostsResponse\x12,\n\x08\x65xisting\x18\x01 \x01(\x0b\x32\x0e.stead.v1.HostH\x00R\x08\x65xisting\x12\x41\n\rsnapshot_done\x18\x02 \x01(\x0b\x32\x1a.stead.v1.HostSnapshotDoneH\x00R\x0csnapshotDone\x12(\n\x06\x63hange\x18\x03 \x01(\x0b\x32\x0e.stead.v1.HostH\x00R\x06\x63hange\x12$\n\x04left\x18\x04 \x01(\x0b\x32\x0e.stead.v1.HostH\x00R\x04left\x12\x34\n\x08\x62ookmark\x18\x05 \x01(\x0b\x32\x16.stead.v1.HostBookmarkH\x00R\x08\x62ookmark\x12\x1a\n\x08revision\x18\x06 \x01(\x03R\x08revision\x12!\n\x0cresume_token\x18\x07 \x01(\tR\x0bresumeTokenB\x07\n\x05\x65vent\"(\n\x10HostSnapshotDone\x12\x14\n\x05\x63ount\x18\x01 \x01(\x03R\x05\x63ount\"\x0e\n\x0cHostBookmark*O\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x11\n\rHOST_STATE_UP\x10\x01\x12\x13\n\x0fHOST_STATE_DOWN\x10\x02*~\n\x0eHypervisorKind\x12\x1f\n\x1bHYPERVISOR_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14HYPERVISOR_KIND_FAKE\x10\x01\x12\x18\n\x14HYPERVISOR_KIND_QEMU\x10\x02\x12\x17\n\x13HYPERVISOR_KIND_KVM\x10\x03\x32\x8c\x03\n\x0bHostService\x12\x43\n\x07GetHost\x12\x18.stead.v1.GetHostRequest\x1a\x19.stead.v1.GetHostResponse\"\x03\x90\x02\x01\x12I\n\tListHosts\x12\x1a.stead.v1.ListHostsRequest\x1a\x1b.stead.v1.ListHostsResponse\"\x03\x90\x02\x01\x12N\n\nWatchHosts\x12\x1b.stead.v1.WatchHostsRequest\x1a\x1c.stead.v1.WatchHostsResponse\"\x03\x90\x02\x01\x30\x01\x12L\n\nEnableHost\x12\x1b.stead.v1.EnableHostRequest\x1a\x1c.stead.v1.EnableHostResponse\"\x03\x90\x02\x02\x12O\n\x0b\x44isableHost\x12\x1c.stead.v1.DisableHostRequest\x1a\x1d.stead.v1.DisableHostResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,30 +42,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTHOSTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTHOSTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTHOSTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTHOSTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTHOSTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTHOSTSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTHOSTSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ENABLEHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ENABLEHOSTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_ENABLEHOSTREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_ENABLEHOSTREQUEST'].fields_by_name['id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_DISABLEHOSTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DISABLEHOSTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_DISABLEHOSTREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_DISABLEHOSTREQUEST'].fields_by_name['id']._serialized_options = b'\272H(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_DISABLEHOSTREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_DISABLEHOSTREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\024r\022\020\001\030\377\0012\013^[^\\p{C}]+$'
+  _globals['_WATCHHOSTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_WATCHHOSTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_WATCHHOSTSREQUEST'].fields_by_name['resume_token']._loaded_options = None
+  _globals['_WATCHHOSTSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_WATCHHOSTSREQUEST'].fields_by_name['bookmark_interval']._loaded_options = None
+  _globals['_WATCHHOSTSREQUEST'].fields_by_name['bookmark_interval']._serialized_options = b'\272H\013\252\001\010\"\002\010<2\002\010\001'
   _globals['_HOSTSERVICE'].methods_by_name['GetHost']._loaded_options = None
   _globals['_HOSTSERVICE'].methods_by_name['GetHost']._serialized_options = b'\220\002\001'
   _globals['_HOSTSERVICE'].methods_by_name['ListHosts']._loaded_options = None
   _globals['_HOSTSERVICE'].methods_by_name['ListHosts']._serialized_options = b'\220\002\001'
-  _globals['_HOSTSTATE']._serialized_start=1671
-  _globals['_HOSTSTATE']._serialized_end=1750
-  _globals['_HYPERVISORKIND']._serialized_start=1752
-  _globals['_HYPERVISORKIND']._serialized_end=1878
-  _globals['_RESOURCES']._serialized_start=117
-  _globals['_RESOURCES']._serialized_end=208
-  _globals['_DRIVERCAPABILITIES']._serialized_start=211
-  _globals['_DRIVERCAPABILITIES']._serialized_end=587
-  _globals['_HOST']._serialized_start=590
-  _globals['_HOST']._serialized_end=1200
-  _globals['_OVERCOMMITRATIO']._serialized_start=1203
-  _globals['_OVERCOMMITRATIO']._serialized_end=1337
-  _globals['_GETHOSTREQUEST']._serialized_start=1339
-  _globals['_GETHOSTREQUEST']._serialized_end=1416
-  _globals['_GETHOSTRESPONSE']._serialized_start=1418
-  _globals['_GETHOSTRESPONSE']._serialized_end=1471
-  _globals['_LISTHOSTSREQUEST']._serialized_start=1473
-  _globals['_LISTHOSTSREQUEST']._serialized_end=1570
-  _globals['_LISTHOSTSRESPONSE']._serialized_start=1572
-  _globals['_LISTHOSTSRESPONSE']._serialized_end=1669
-  _globals['_HOSTSERVICE']._serialized_start=1881
-  _globals['_HOSTSERVICE']._serialized_end=2038
+  _globals['_HOSTSERVICE'].methods_by_name['WatchHosts']._loaded_options = None
+  _globals['_HOSTSERVICE'].methods_by_name['WatchHosts']._serialized_options = b'\220\002\001'
+  _globals['_HOSTSERVICE'].methods_by_name['EnableHost']._loaded_options = None
+  _globals['_HOSTSERVICE'].methods_by_name['EnableHost']._serialized_options = b'\220\002\002'
+  _globals['_HOSTSERVICE'].methods_by_name['DisableHost']._loaded_options = None
+  _globals['_HOSTSERVICE'].methods_by_name['DisableHost']._serialized_options = b'\220\002\002'
+  _globals['_HOSTSTATE']._serialized_start=3159
+  _globals['_HOSTSTATE']._serialized_end=3238
+  _globals['_HYPERVISORKIND']._serialized_start=3240
+  _globals['_HYPERVISORKIND']._serialized_end=3366
+  _globals['_RESOURCES']._serialized_start=175
+  _globals['_RESOURCES']._serialized_end=266
+  _globals['_DRIVERCAPABILITIES']._serialized_start=269
+  _globals['_DRIVERCAPABILITIES']._serialized_end=719
+  _globals['_HOST']._serialized_start=722
+  _globals['_HOST']._serialized_end=1373
+  _globals['_OVERCOMMITRATIO']._serialized_start=1376
+  _globals['_OVERCOMMITRATIO']._serialized_end=1510
+  _globals['_GETHOSTREQUEST']._serialized_start=1512
+  _globals['_GETHOSTREQUEST']._serialized_end=1589
+  _globals['_GETHOSTRESPONSE']._serialized_start=1591
+  _globals['_GETHOSTRESPONSE']._serialized_end=1644
+  _globals['_LISTHOSTSREQUEST']._serialized_start=1647
+  _globals['_LISTHOSTSREQUEST']._serialized_end=1814
+  _globals['_LISTHOSTSRESPONSE']._serialized_start=1817
+  _globals['_LISTHOSTSRESPONSE']._serialized_end=1977
+  _globals['_ENABLEHOSTREQUEST']._serialized_start=1980
+  _globals['_ENABLEHOSTREQUEST']._serialized_end=2138
+  _globals['_ENABLEHOSTRESPONSE']._serialized_start=2140
+  _globals['_ENABLEHOSTRESPONSE']._serialized_end=2247
+  _globals['_DISABLEHOSTREQUEST']._serialized_start=2250
+  _globals['_DISABLEHOSTREQUEST']._serialized_end=2458
+  _globals['_DISABLEHOSTRESPONSE']._serialized_start=2460
+  _globals['_DISABLEHOSTRESPONSE']._serialized_end=2568
+  _globals['_WATCHHOSTSREQUEST']._serialized_start=2571
+  _globals['_WATCHHOSTSREQUEST']._serialized_end=2757
+  _globals['_WATCHHOSTSRESPONSE']._serialized_start=2760
+  _globals['_WATCHHOSTSRESPONSE']._serialized_end=3099
+  _globals['_HOSTSNAPSHOTDONE']._serialized_start=3101
+  _globals['_HOSTSNAPSHOTDONE']._serialized_end=3141
+  _globals['_HOSTBOOKMARK']._serialized_start=3143
+  _globals['_HOSTBOOKMARK']._serialized_end=3157
+  _globals['_HOSTSERVICE']._serialized_start=3369
+  _globals['_HOSTSERVICE']._serialized_end=3765
 # @@protoc_insertion_point(module_scope)

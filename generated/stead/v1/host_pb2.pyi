@@ -5,11 +5,13 @@ Hosts: the machines on which guests run."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stead.v1 import image_pb2 as _image_pb2
+from stead.v1 import operation_pb2 as _operation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -117,6 +119,8 @@ class DriverCapabilities(_message.Message):
     ARCHITECTURES_FIELD_NUMBER: _builtins.int
     CONSOLE_OUTPUT_FIELD_NUMBER: _builtins.int
     CONFIG_DRIVE_FIELD_NUMBER: _builtins.int
+    GRACEFUL_STOP_FIELD_NUMBER: _builtins.int
+    CONSOLE_INPUT_FIELD_NUMBER: _builtins.int
     driver: _builtins.str
     """The name by which the driver is chosen, e.g. "qemu"."""
     hypervisor: Global___HypervisorKind.ValueType
@@ -129,6 +133,10 @@ class DriverCapabilities(_message.Message):
     """Whether what a guest writes to its serial console can be read."""
     config_drive: _builtins.bool
     """Whether it hands a config drive (label config-2) to its guests."""
+    graceful_stop: _builtins.bool
+    """Whether its guests can be asked to shut down by themselves; without that a stop or soft reboot switches them off at once."""
+    console_input: _builtins.bool
+    """Whether a serial console can be typed into."""
     @_builtins.property
     def image_kinds(self) -> _containers.RepeatedScalarFieldContainer[_image_pb2.ImageKind.ValueType]:
         """The kinds of image that it can start."""
@@ -148,10 +156,12 @@ class DriverCapabilities(_message.Message):
         architectures: _abc.Iterable[_image_pb2.Architecture.ValueType] | None = ...,
         console_output: _builtins.bool = ...,
         config_drive: _builtins.bool = ...,
+        graceful_stop: _builtins.bool = ...,
+        console_input: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "choice_reason", b"choice_reason", "config_drive", b"config_drive", "console_output", b"console_output", "driver", b"driver", "hypervisor", b"hypervisor", "hypervisor_version", b"hypervisor_version", "image_kinds", b"image_kinds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "choice_reason", b"choice_reason", "config_drive", b"config_drive", "console_input", b"console_input", "console_output", b"console_output", "driver", b"driver", "graceful_stop", b"graceful_stop", "hypervisor", b"hypervisor", "hypervisor_version", b"hypervisor_version", "image_kinds", b"image_kinds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,12 +188,13 @@ class Host(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    DISABLED_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the host's operator, 1 to 63 of a-z, 0-9 and dash. Never changes."""
     state: Global___HostState.ValueType
     """Whether it is heard of. Set by stead."""
     enabled: _builtins.bool
-    """Whether instances may be placed on it."""
+    """Whether instances may be placed on it. Set by EnableHost and DisableHost."""
     claims: _builtins.int
     """How many claims live on it. Set by stead."""
     incarnation: _builtins.int
@@ -194,6 +205,8 @@ class Host(_message.Message):
     """Counts its visible changes without a gap, from 1. Set by stead."""
     revision: _builtins.int
     """The commit that made this version, in the one order of the whole cloud. Set by stead."""
+    disabled_reason: _builtins.str
+    """Why it is not enabled, in the words of the one who disabled it; empty while it is enabled."""
     @_builtins.property
     def capacity(self) -> Global___Resources:
         """What the machine has. Reported by the host."""
@@ -240,10 +253,11 @@ class Host(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
+        disabled_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "capacity", b"capacity", "create_time", b"create_time", "overcommit", b"overcommit", "reserved", b"reserved", "target", b"target", "used", b"used"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "capacity", b"capacity", "claims", b"claims", "create_time", b"create_time", "enabled", b"enabled", "id", b"id", "incarnation", b"incarnation", "overcommit", b"overcommit", "reserved", b"reserved", "revision", b"revision", "state", b"state", "target", b"target", "used", b"used", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "capacity", b"capacity", "claims", b"claims", "create_time", b"create_time", "disabled_reason", b"disabled_reason", "enabled", b"enabled", "id", b"id", "incarnation", b"incarnation", "overcommit", b"overcommit", "reserved", b"reserved", "revision", b"revision", "state", b"state", "target", b"target", "used", b"used", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,19 +347,27 @@ class ListHostsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many in one answer; 0 means 100, more than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """The next_page_token of the page before, empty for the first; bound to the other fields."""
+    filter: _builtins.str
+    """Conditions in the grammar of ListInstances, with FIELD one of id, state, enabled ("true" or "false"); empty for all."""
+    order_by: _builtins.str
+    """`id`, with ` desc` for the reverse; empty means id."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -359,22 +381,285 @@ class ListHostsResponse(_message.Message):
 
     HOSTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Send it to get the following page; empty on the last."""
+    revision: _builtins.int
+    """The commit to which all pages of this list are true."""
+    resume_token: _builtins.str
+    """Begins a watch with the same filter at this list's revision."""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Host]:
-        """Ordered by id."""
+        """In the order asked for; fewer than page_size do not mean that it is the last page."""
 
     def __init__(
         self,
         *,
         hosts: _abc.Iterable[Global___Host] | None = ...,
         next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "next_page_token", b"next_page_token", "resume_token", b"resume_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHostsResponse: _TypeAlias = ListHostsResponse  # noqa: Y015
+
+@_typing.final
+class EnableHostRequest(_message.Message):
+    """Which host to open for new instances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The host's id."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnableHostRequest: _TypeAlias = EnableHostRequest  # noqa: Y015
+
+@_typing.final
+class EnableHostResponse(_message.Message):
+    """The host after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___Host:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Already DONE."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnableHostResponse: _TypeAlias = EnableHostResponse  # noqa: Y015
+
+@_typing.final
+class DisableHostRequest(_message.Message):
+    """Which host to close for new instances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The host's id."""
+    reason: _builtins.str
+    """Why, for whoever wonders later: 1 to 255 printable characters."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisableHostRequest: _TypeAlias = DisableHostRequest  # noqa: Y015
+
+@_typing.final
+class DisableHostResponse(_message.Message):
+    """The host after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___Host:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Already DONE."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisableHostResponse: _TypeAlias = DisableHostResponse  # noqa: Y015
+
+@_typing.final
+class WatchHostsRequest(_message.Message):
+    """Which hosts to follow, and from where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Which hosts are followed, in the grammar of ListHosts; empty for all."""
+    resume_token: _builtins.str
+    """The resume_token of any message of an earlier watch with the same filter, or of a list: goes on strictly after it.
+    Empty for a snapshot first.
+    """
+    @_builtins.property
+    def bookmark_interval(self) -> _duration_pb2.Duration:
+        """A bookmark is sent when nothing else was for this long; unset means 30 s, from 1 s to 60 s."""
+
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        bookmark_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchHostsRequest: _TypeAlias = WatchHostsRequest  # noqa: Y015
+
+@_typing.final
+class WatchHostsResponse(_message.Message):
+    """One event of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXISTING_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_DONE_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """For a change the commit that made it; before that the commit to which the snapshot is true."""
+    resume_token: _builtins.str
+    """Goes on strictly after this message, at any replica. Empty until the snapshot is complete."""
+    @_builtins.property
+    def existing(self) -> Global___Host:
+        """One host of the snapshot that opens the stream."""
+
+    @_builtins.property
+    def snapshot_done(self) -> Global___HostSnapshotDone:
+        """The snapshot is complete; what follows are changes after this message's revision."""
+
+    @_builtins.property
+    def change(self) -> Global___Host:
+        """A new version; each is sent, in order."""
+
+    @_builtins.property
+    def left(self) -> Global___Host:
+        """The newest version of one that does not match the filter any more."""
+
+    @_builtins.property
+    def bookmark(self) -> Global___HostBookmark:
+        """Nothing happened up to this message's revision that the watch would show."""
+
+    def __init__(
+        self,
+        *,
+        existing: Global___Host | None = ...,
+        snapshot_done: Global___HostSnapshotDone | None = ...,
+        change: Global___Host | None = ...,
+        left: Global___Host | None = ...,
+        bookmark: Global___HostBookmark | None = ...,
+        revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["existing", "snapshot_done", "change", "left", "bookmark"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchHostsResponse: _TypeAlias = WatchHostsResponse  # noqa: Y015
+
+@_typing.final
+class HostSnapshotDone(_message.Message):
+    """Marks the end of the snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many hosts the snapshot held."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostSnapshotDone: _TypeAlias = HostSnapshotDone  # noqa: Y015
+
+@_typing.final
+class HostBookmark(_message.Message):
+    """A sign of life of a watch, with the token to go on with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostBookmark: _TypeAlias = HostBookmark  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class HostServiceStub:
-    """Shows hosts to cloud admins.
+    """Shows hosts to cloud admins, who decide where instances may be placed.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,25 @@ class HostServiceStub:
                 request_serializer=stead_dot_v1_dot_host__pb2.ListHostsRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_host__pb2.ListHostsResponse.FromString,
                 _registered_method=True)
+        self.WatchHosts = channel.unary_stream(
+                '/stead.v1.HostService/WatchHosts',
+                request_serializer=stead_dot_v1_dot_host__pb2.WatchHostsRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_host__pb2.WatchHostsResponse.FromString,
+                _registered_method=True)
+        self.EnableHost = channel.unary_unary(
+                '/stead.v1.HostService/EnableHost',
+                request_serializer=stead_dot_v1_dot_host__pb2.EnableHostRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_host__pb2.EnableHostResponse.FromString,
+                _registered_method=True)
+        self.DisableHost = channel.unary_unary(
+                '/stead.v1.HostService/DisableHost',
+                request_serializer=stead_dot_v1_dot_host__pb2.DisableHostRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_host__pb2.DisableHostResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer:
-    """Shows hosts to cloud admins.
+    """Shows hosts to cloud admins, who decide where instances may be placed.
     """
 
     def GetHost(self, request, context):
@@ -59,7 +74,31 @@ class HostServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListHosts(self, request, context):
-        """Lists hosts in the order of their ids, in pages. Errors: PERMISSION_DENIED (ROLE_MISSING).
+        """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
+        INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchHosts(self, request, context):
+        """Streams every host, a mark that the snapshot is complete, and from then on each change, also of what is used; with a
+        resume token the changes after it. Errors: as for WatchInstances, and PERMISSION_DENIED (ROLE_MISSING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableHost(self, request, context):
+        """Lets instances be placed on a host again. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisableHost(self, request, context):
+        """Keeps new instances off a host; those that are there stay and run on.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +117,21 @@ def add_HostServiceServicer_to_server(servicer, server):
                     request_deserializer=stead_dot_v1_dot_host__pb2.ListHostsRequest.FromString,
                     response_serializer=stead_dot_v1_dot_host__pb2.ListHostsResponse.SerializeToString,
             ),
+            'WatchHosts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchHosts,
+                    request_deserializer=stead_dot_v1_dot_host__pb2.WatchHostsRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_host__pb2.WatchHostsResponse.SerializeToString,
+            ),
+            'EnableHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableHost,
+                    request_deserializer=stead_dot_v1_dot_host__pb2.EnableHostRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_host__pb2.EnableHostResponse.SerializeToString,
+            ),
+            'DisableHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableHost,
+                    request_deserializer=stead_dot_v1_dot_host__pb2.DisableHostRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_host__pb2.DisableHostResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'stead.v1.HostService', rpc_method_handlers)
@@ -87,7 +141,7 @@ def add_HostServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HostService:
-    """Shows hosts to cloud admins.
+    """Shows hosts to cloud admins, who decide where instances may be placed.
     """
 
     @staticmethod
@@ -134,6 +188,87 @@ class HostService:
             '/stead.v1.HostService/ListHosts',
             stead_dot_v1_dot_host__pb2.ListHostsRequest.SerializeToString,
             stead_dot_v1_dot_host__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stead.v1.HostService/WatchHosts',
+            stead_dot_v1_dot_host__pb2.WatchHostsRequest.SerializeToString,
+            stead_dot_v1_dot_host__pb2.WatchHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.HostService/EnableHost',
+            stead_dot_v1_dot_host__pb2.EnableHostRequest.SerializeToString,
+            stead_dot_v1_dot_host__pb2.EnableHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.HostService/DisableHost',
+            stead_dot_v1_dot_host__pb2.DisableHostRequest.SerializeToString,
+            stead_dot_v1_dot_host__pb2.DisableHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class HostServiceStub:
-    """Shows hosts to cloud admins."""
+    """Shows hosts to cloud admins, who decide where instances may be placed."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,20 +36,44 @@ class HostServiceStub:
     GetHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.GetHostRequest, _host_pb2.GetHostResponse]
     """Shows one host. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _grpc.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]
-    """Lists hosts in the order of their ids, in pages. Errors: PERMISSION_DENIED (ROLE_MISSING)."""
+    """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
+    INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
+    WatchHosts: _grpc.UnaryStreamMultiCallable[_host_pb2.WatchHostsRequest, _host_pb2.WatchHostsResponse]
+    """Streams every host, a mark that the snapshot is complete, and from then on each change, also of what is used; with a
+    resume token the changes after it. Errors: as for WatchInstances, and PERMISSION_DENIED (ROLE_MISSING).
+    """
+    EnableHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.EnableHostRequest, _host_pb2.EnableHostResponse]
+    """Lets instances be placed on a host again. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
+    DisableHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.DisableHostRequest, _host_pb2.DisableHostResponse]
+    """Keeps new instances off a host; those that are there stay and run on.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
-    """Shows hosts to cloud admins."""
+    """Shows hosts to cloud admins, who decide where instances may be placed."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHost: _aio.UnaryUnaryMultiCallable[_host_pb2.GetHostRequest, _host_pb2.GetHostResponse]  # type: ignore[assignment]
     """Shows one host. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _aio.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]  # type: ignore[assignment]
-    """Lists hosts in the order of their ids, in pages. Errors: PERMISSION_DENIED (ROLE_MISSING)."""
+    """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
+    INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
+    WatchHosts: _aio.UnaryStreamMultiCallable[_host_pb2.WatchHostsRequest, _host_pb2.WatchHostsResponse]  # type: ignore[assignment]
+    """Streams every host, a mark that the snapshot is complete, and from then on each change, also of what is used; with a
+    resume token the changes after it. Errors: as for WatchInstances, and PERMISSION_DENIED (ROLE_MISSING).
+    """
+    EnableHost: _aio.UnaryUnaryMultiCallable[_host_pb2.EnableHostRequest, _host_pb2.EnableHostResponse]  # type: ignore[assignment]
+    """Lets instances be placed on a host again. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
+    DisableHost: _aio.UnaryUnaryMultiCallable[_host_pb2.DisableHostRequest, _host_pb2.DisableHostResponse]  # type: ignore[assignment]
+    """Keeps new instances off a host; those that are there stay and run on.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
+    """
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows hosts to cloud admins."""
+    """Shows hosts to cloud admins, who decide where instances may be placed."""
 
     @_abc_1.abstractmethod
     def GetHost(
@@ -65,6 +89,36 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_pb2.ListHostsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.ListHostsResponse, _abc.Awaitable[_host_pb2.ListHostsResponse]]:
-        """Lists hosts in the order of their ids, in pages. Errors: PERMISSION_DENIED (ROLE_MISSING)."""
+        """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
+        INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchHosts(
+        self,
+        request: _host_pb2.WatchHostsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_host_pb2.WatchHostsResponse], _abc.AsyncIterator[_host_pb2.WatchHostsResponse]]:
+        """Streams every host, a mark that the snapshot is complete, and from then on each change, also of what is used; with a
+        resume token the changes after it. Errors: as for WatchInstances, and PERMISSION_DENIED (ROLE_MISSING).
+        """
+
+    @_abc_1.abstractmethod
+    def EnableHost(
+        self,
+        request: _host_pb2.EnableHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_pb2.EnableHostResponse, _abc.Awaitable[_host_pb2.EnableHostResponse]]:
+        """Lets instances be placed on a host again. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
+
+    @_abc_1.abstractmethod
+    def DisableHost(
+        self,
+        request: _host_pb2.DisableHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_pb2.DisableHostResponse, _abc.Awaitable[_host_pb2.DisableHostResponse]]:
+        """Keeps new instances off a host; those that are there stay and run on.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
+        """
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

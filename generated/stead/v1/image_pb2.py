@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stead.v1 import operation_pb2 as stead_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14stead/v1/image.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\xe2\x03\n\x05Image\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n\nproject_id\x18\x03 \x01(\tR\tprojectId\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x14.stead.v1.ImageStateR\x05state\x12\'\n\x04kind\x18\x05 \x01(\x0e\x32\x13.stead.v1.ImageKindR\x04kind\x12:\n\x0c\x61rchitecture\x18\x06 \x01(\x0e\x32\x16.stead.v1.ArchitectureR\x0c\x61rchitecture\x12\x16\n\x06\x64igest\x18\x07 \x01(\tR\x06\x64igest\x12\x1d\n\nsize_bytes\x18\x08 \x01(\x03R\tsizeBytes\x12 \n\x0cmin_disk_gib\x18\t \x01(\x03R\nminDiskGib\x12\x39\n\nvisibility\x18\n \x01(\x0e\x32\x19.stead.v1.ImageVisibilityR\nvisibility\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x0c \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\r \x01(\x03R\x08revision\"\x7f\n\x12ImportImageRequest\x12>\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1a.stead.v1.ImageDescriptionH\x00R\x0b\x64\x65scription\x12!\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\x05\x63hunkB\x06\n\x04part\"\xb1\x04\n\x10ImageDescription\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xd2\x01\n\x04name\x18\x02 \x01(\tB\xbd\x01\xbaH\xb9\x01\xba\x01\xb5\x01\n\x0ename.printable\x12\x41\x61 name is 1 to 63 printable characters, with no space at its ends\x1a`this.size() <= 63 && this.matches(\'^[^\\\\p{C}\\\\p{Z}]([^\\\\p{C}\\\\p{Zl}\\\\p{Zp}]*[^\\\\p{C}\\\\p{Z}])?$\')R\x04name\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32\x13.stead.v1.ImageKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x46\n\x0c\x61rchitecture\x18\x04 \x01(\x0e\x32\x16.stead.v1.ArchitectureB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x0c\x61rchitecture\x12-\n\x06\x64igest\x18\x05 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12.\n\nsize_bytes\x18\x06 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\x80\x01(\x01R\tsizeBytes\x12\x43\n\nvisibility\x18\x07 \x01(\x0e\x32\x19.stead.v1.ImageVisibilityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\nvisibility\"o\n\x13ImportImageResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x0f.stead.v1.ImageR\x05image\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\"+\n\x0fGetImageRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"9\n\x10GetImageResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x0f.stead.v1.ImageR\x05image\"\x84\x01\n\x11ListImagesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\"e\n\x12ListImagesResponse\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x0f.stead.v1.ImageR\x06images\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n\x12\x44\x65leteImageRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"o\n\x13\x44\x65leteImageResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x0f.stead.v1.ImageR\x05image\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation*h\n\tImageKind\x12\x1a\n\x16IMAGE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_KIND_QCOW2\x10\x01\x12\x12\n\x0eIMAGE_KIND_RAW\x10\x02\x12\x15\n\x11IMAGE_KIND_KERNEL\x10\x03*_\n\x0c\x41rchitecture\x12\x1c\n\x18\x41RCHITECTURE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RCHITECTURE_X86_64\x10\x01\x12\x18\n\x14\x41RCHITECTURE_AARCH64\x10\x02*n\n\x0fImageVisibility\x12 \n\x1cIMAGE_VISIBILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18IMAGE_VISIBILITY_PRIVATE\x10\x01\x12\x1b\n\x17IMAGE_VISIBILITY_PUBLIC\x10\x02*Y\n\nImageState\x12\x1b\n\x17IMAGE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_STATE_READY\x10\x01\x12\x17\n\x13IMAGE_STATE_DELETED\x10\x02\x32\xc8\x02\n\x0cImageService\x12Q\n\x0bImportImage\x12\x1c.stead.v1.ImportImageRequest\x1a\x1d.stead.v1.ImportImageResponse\"\x03\x90\x02\x02(\x01\x12\x46\n\x08GetImage\x12\x19.stead.v1.GetImageRequest\x1a\x1a.stead.v1.GetImageResponse\"\x03\x90\x02\x01\x12L\n\nListImages\x12\x1b.stead.v1.ListImagesRequest\x1a\x1c.stead.v1.ListImagesResponse\"\x03\x90\x02\x01\x12O\n\x0b\x44\x65leteImage\x12\x1c.stead.v1.DeleteImageRequest\x1a\x1d.stead.v1.DeleteImageResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14stead/v1/image.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\xe2\x03\n\x05Image\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n\nproject_id\x18\x03 \x01(\tR\tprojectId\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x14.stead.v1.ImageStateR\x05state\x12\'\n\x04kind\x18\x05 \x01(\x0e\x32\x13.stead.v1.ImageKindR\x04kind\x12:\n\x0c\x61rchitecture\x18\x06 \x01(\x0e\x32\x16.stead.v1.ArchitectureR\x0c\x61rchitecture\x12\x16\n\x06\x64igest\x18\x07 \x01(\tR\x06\x64igest\x12\x1d\n\nsize_bytes\x18\x08 \x01(\x03R\tsizeBytes\x12 \n\x0cmin_disk_gib\x18\t \x01(\x03R\nminDiskGib\x12\x39\n\nvisibility\x18\n \x01(\x0e\x32\x19.stead.v1.ImageVisibilityR\nvisibility\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x0c \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\r \x01(\x03R\x08revision\"\x7f\n\x12ImportImageRequest\x12>\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1a.stead.v1.ImageDescriptionH\x00R\x0b\x64\x65scription\x12!\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\x05\x63hunkB\x06\n\x04part\"\xd6\x04\n\x10ImageDescription\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xd2\x01\n\x04name\x18\x02 \x01(\tB\xbd\x01\xbaH\xb9\x01\xba\x01\xb5\x01\n\x0ename.printable\x12\x41\x61 name is 1 to 63 printable characters, with no space at its ends\x1a`this.size() <= 63 && this.matches(\'^[^\\\\p{C}\\\\p{Z}]([^\\\\p{C}\\\\p{Zl}\\\\p{Zp}]*[^\\\\p{C}\\\\p{Z}])?$\')R\x04name\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32\x13.stead.v1.ImageKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x46\n\x0c\x61rchitecture\x18\x04 \x01(\x0e\x32\x16.stead.v1.ArchitectureB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x0c\x61rchitecture\x12-\n\x06\x64igest\x18\x05 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06\x64igest\x12.\n\nsize_bytes\x18\x06 \x01(\x03\x42\x0f\xbaH\x0c\"\n\x18\x80\x80\x80\x80\x80\x80\x01(\x01R\tsizeBytes\x12\x43\n\nvisibility\x18\x07 \x01(\x0e\x32\x19.stead.v1.ImageVisibilityB\x08\xbaH\x05\x82\x01\x02\x10\x01R\nvisibility\x12#\n\rvalidate_only\x18\x08 \x01(\x08R\x0cvalidateOnly\"o\n\x13ImportImageResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x0f.stead.v1.ImageR\x05image\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\"+\n\x0fGetImageRequest\x12\x18\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\"9\n\x10GetImageResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x0f.stead.v1.ImageR\x05image\"\xa8\x01\n\x11ListImagesRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12\"\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07orderBy\"\x81\x01\n\x12ListImagesResponse\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x0f.stead.v1.ImageR\x06images\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"|\n\x12\x44\x65leteImageRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x18\n\x02id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"o\n\x13\x44\x65leteImageResponse\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x0f.stead.v1.ImageR\x05image\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation*h\n\tImageKind\x12\x1a\n\x16IMAGE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_KIND_QCOW2\x10\x01\x12\x12\n\x0eIMAGE_KIND_RAW\x10\x02\x12\x15\n\x11IMAGE_KIND_KERNEL\x10\x03*_\n\x0c\x41rchitecture\x12\x1c\n\x18\x41RCHITECTURE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41RCHITECTURE_X86_64\x10\x01\x12\x18\n\x14\x41RCHITECTURE_AARCH64\x10\x02*n\n\x0fImageVisibility\x12 \n\x1cIMAGE_VISIBILITY_UNSPECIFIED\x10\x00\x12\x1c\n\x18IMAGE_VISIBILITY_PRIVATE\x10\x01\x12\x1b\n\x17IMAGE_VISIBILITY_PUBLIC\x10\x02*Y\n\nImageState\x12\x1b\n\x17IMAGE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_STATE_READY\x10\x01\x12\x17\n\x13IMAGE_STATE_DELETED\x10\x02\x32\xc8\x02\n\x0cImageService\x12Q\n\x0bImportImage\x12\x1c.stead.v1.ImportImageRequest\x1a\x1d.stead.v1.ImportImageResponse\"\x03\x90\x02\x02(\x01\x12\x46\n\x08GetImage\x12\x19.stead.v1.GetImageRequest\x1a\x1a.stead.v1.GetImageResponse\"\x03\x90\x02\x01\x12L\n\nListImages\x12\x1b.stead.v1.ListImagesRequest\x1a\x1c.stead.v1.ListImagesResponse\"\x03\x90\x02\x01\x12O\n\x0b\x44\x65leteImage\x12\x1c.stead.v1.DeleteImageRequest\x1a\x1d.stead.v1.DeleteImageResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,6 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTIMAGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTIMAGESREQUEST'].fields_by_name['filter']._loaded_options = None
   _globals['_LISTIMAGESREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DELETEIMAGEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DELETEIMAGEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_DELETEIMAGEREQUEST'].fields_by_name['id']._loaded_options = None
@@ -70,34 +72,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESERVICE'].methods_by_name['ListImages']._serialized_options = b'\220\002\001'
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._loaded_options = None
   _globals['_IMAGESERVICE'].methods_by_name['DeleteImage']._serialized_options = b'\220\002\002'
-  _globals['_IMAGEKIND']._serialized_start=1957
-  _globals['_IMAGEKIND']._serialized_end=2061
-  _globals['_ARCHITECTURE']._serialized_start=2063
-  _globals['_ARCHITECTURE']._serialized_end=2158
-  _globals['_IMAGEVISIBILITY']._serialized_start=2160
-  _globals['_IMAGEVISIBILITY']._serialized_end=2270
-  _globals['_IMAGESTATE']._serialized_start=2272
-  _globals['_IMAGESTATE']._serialized_end=2361
+  _globals['_IMAGEKIND']._serialized_start=2096
+  _globals['_IMAGEKIND']._serialized_end=2200
+  _globals['_ARCHITECTURE']._serialized_start=2202
+  _globals['_ARCHITECTURE']._serialized_end=2297
+  _globals['_IMAGEVISIBILITY']._serialized_start=2299
+  _globals['_IMAGEVISIBILITY']._serialized_end=2409
+  _globals['_IMAGESTATE']._serialized_start=2411
+  _globals['_IMAGESTATE']._serialized_end=2500
   _globals['_IMAGE']._serialized_start=123
   _globals['_IMAGE']._serialized_end=605
   _globals['_IMPORTIMAGEREQUEST']._serialized_start=607
   _globals['_IMPORTIMAGEREQUEST']._serialized_end=734
   _globals['_IMAGEDESCRIPTION']._serialized_start=737
-  _globals['_IMAGEDESCRIPTION']._serialized_end=1298
-  _globals['_IMPORTIMAGERESPONSE']._serialized_start=1300
-  _globals['_IMPORTIMAGERESPONSE']._serialized_end=1411
-  _globals['_GETIMAGEREQUEST']._serialized_start=1413
-  _globals['_GETIMAGEREQUEST']._serialized_end=1456
-  _globals['_GETIMAGERESPONSE']._serialized_start=1458
-  _globals['_GETIMAGERESPONSE']._serialized_end=1515
-  _globals['_LISTIMAGESREQUEST']._serialized_start=1518
-  _globals['_LISTIMAGESREQUEST']._serialized_end=1650
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=1652
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=1753
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=1755
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=1842
-  _globals['_DELETEIMAGERESPONSE']._serialized_start=1844
-  _globals['_DELETEIMAGERESPONSE']._serialized_end=1955
-  _globals['_IMAGESERVICE']._serialized_start=2364
-  _globals['_IMAGESERVICE']._serialized_end=2692
+  _globals['_IMAGEDESCRIPTION']._serialized_end=1335
+  _globals['_IMPORTIMAGERESPONSE']._serialized_start=1337
+  _globals['_IMPORTIMAGERESPONSE']._serialized_end=1448
+  _globals['_GETIMAGEREQUEST']._serialized_start=1450
+  _globals['_GETIMAGEREQUEST']._serialized_end=1493
+  _globals['_GETIMAGERESPONSE']._serialized_start=1495
+  _globals['_GETIMAGERESPONSE']._serialized_end=1552
+  _globals['_LISTIMAGESREQUEST']._serialized_start=1555
+  _globals['_LISTIMAGESREQUEST']._serialized_end=1723
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=1726
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=1855
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=1857
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=1981
+  _globals['_DELETEIMAGERESPONSE']._serialized_start=1983
+  _globals['_DELETEIMAGERESPONSE']._serialized_end=2094
+  _globals['_IMAGESERVICE']._serialized_start=2503
+  _globals['_IMAGESERVICE']._serialized_end=2831
 # @@protoc_insertion_point(module_scope)

@@ -236,6 +236,7 @@ class ImageDescription(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     VISIBILITY_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the caller: the same id with the same description is the same image."""
     name: _builtins.str
@@ -250,6 +251,8 @@ class ImageDescription(_message.Message):
     """How many bytes are to come, 1 B to 4 TiB."""
     visibility: Global___ImageVisibility.ValueType
     """Who may use it; private if unset."""
+    validate_only: _builtins.bool
+    """Checks the description, the name and the room in the store, takes no bytes and changes nothing."""
     def __init__(
         self,
         *,
@@ -260,10 +263,11 @@ class ImageDescription(_message.Message):
         digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         visibility: Global___ImageVisibility.ValueType = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "digest", b"digest", "kind", b"kind", "name", b"name", "request_id", b"request_id", "size_bytes", b"size_bytes", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "digest", b"digest", "kind", b"kind", "name", b"name", "request_id", b"request_id", "size_bytes", b"size_bytes", "validate_only", b"validate_only", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,22 +358,28 @@ class ListImagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many in one answer; 0 means 100, more than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """The next_page_token of the page before, empty for the first; bound to the other fields."""
     filter: _builtins.str
-    """Conditions joined by AND, each `FIELD = "VALUE"` with FIELD one of name, digest; empty for all."""
+    """Conditions in the grammar of ListInstances, with FIELD one of id, name, digest, kind, architecture, visibility; empty for
+    all.
+    """
+    order_by: _builtins.str
+    """One of id, create_time, name, with ` desc` for the reverse; empty means id, the order of import."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,21 +393,25 @@ class ListImagesResponse(_message.Message):
 
     IMAGES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Send it to get the following page; empty on the last."""
+    revision: _builtins.int
+    """The commit to which all pages of this list are true."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
-        """Ordered by id, which is the order of import."""
+        """In the order asked for; fewer than page_size do not mean that it is the last page."""
 
     def __init__(
         self,
         *,
         images: _abc.Iterable[Global___Image] | None = ...,
         next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,19 +425,23 @@ class DeleteImageRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the caller; the same id gives the same operation."""
     id: _builtins.str
     """The image's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,8 @@ Instances: what a user asks stead to run, and what is known of it."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -77,6 +79,12 @@ class _InstanceTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instance
     """The chosen host is fetching the image, making the disk and starting the guest."""
     INSTANCE_TASK_DELETING: _InstanceTask.ValueType  # 4
     """The guest is being destroyed together with its disk."""
+    INSTANCE_TASK_STARTING: _InstanceTask.ValueType  # 5
+    """The guest is being switched on."""
+    INSTANCE_TASK_STOPPING: _InstanceTask.ValueType  # 6
+    """The guest was asked to shut down, or is being switched off."""
+    INSTANCE_TASK_REBOOTING: _InstanceTask.ValueType  # 7
+    """The guest is on its way down and up again."""
 
 class InstanceTask(_InstanceTask, metaclass=_InstanceTaskEnumTypeWrapper):
     """What is being done to an instance right now."""
@@ -91,6 +99,12 @@ INSTANCE_TASK_SPAWNING: InstanceTask.ValueType  # 3
 """The chosen host is fetching the image, making the disk and starting the guest."""
 INSTANCE_TASK_DELETING: InstanceTask.ValueType  # 4
 """The guest is being destroyed together with its disk."""
+INSTANCE_TASK_STARTING: InstanceTask.ValueType  # 5
+"""The guest is being switched on."""
+INSTANCE_TASK_STOPPING: InstanceTask.ValueType  # 6
+"""The guest was asked to shut down, or is being switched off."""
+INSTANCE_TASK_REBOOTING: InstanceTask.ValueType  # 7
+"""The guest is on its way down and up again."""
 Global___InstanceTask: _TypeAlias = InstanceTask  # noqa: Y015
 
 class _InstancePower:
@@ -135,6 +149,14 @@ class _InstanceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instan
     """Never sent by stead."""
     INSTANCE_ACTION_DELETE: _InstanceAction.ValueType  # 1
     """To remove it with its guest and disk, by the RPC DeleteInstance."""
+    INSTANCE_ACTION_UPDATE: _InstanceAction.ValueType  # 2
+    """To change its name or labels, by the RPC UpdateInstance."""
+    INSTANCE_ACTION_START: _InstanceAction.ValueType  # 3
+    """To switch it on, by the RPC StartInstance."""
+    INSTANCE_ACTION_STOP: _InstanceAction.ValueType  # 4
+    """To switch it off, by the RPC StopInstance."""
+    INSTANCE_ACTION_REBOOT: _InstanceAction.ValueType  # 5
+    """To boot it anew, by the RPC RebootInstance."""
 
 class InstanceAction(_InstanceAction, metaclass=_InstanceActionEnumTypeWrapper):
     """What can be asked of an instance, one value per mutating RPC."""
@@ -143,7 +165,39 @@ INSTANCE_ACTION_UNSPECIFIED: InstanceAction.ValueType  # 0
 """Never sent by stead."""
 INSTANCE_ACTION_DELETE: InstanceAction.ValueType  # 1
 """To remove it with its guest and disk, by the RPC DeleteInstance."""
+INSTANCE_ACTION_UPDATE: InstanceAction.ValueType  # 2
+"""To change its name or labels, by the RPC UpdateInstance."""
+INSTANCE_ACTION_START: InstanceAction.ValueType  # 3
+"""To switch it on, by the RPC StartInstance."""
+INSTANCE_ACTION_STOP: InstanceAction.ValueType  # 4
+"""To switch it off, by the RPC StopInstance."""
+INSTANCE_ACTION_REBOOT: InstanceAction.ValueType  # 5
+"""To boot it anew, by the RPC RebootInstance."""
 Global___InstanceAction: _TypeAlias = InstanceAction  # noqa: Y015
+
+class _RebootKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RebootKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RebootKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REBOOT_KIND_UNSPECIFIED: _RebootKind.ValueType  # 0
+    """Taken as REBOOT_KIND_SOFT."""
+    REBOOT_KIND_SOFT: _RebootKind.ValueType  # 1
+    """It is asked to shut down and is switched off only when the timeout has passed."""
+    REBOOT_KIND_HARD: _RebootKind.ValueType  # 2
+    """It is switched off at once."""
+
+class RebootKind(_RebootKind, metaclass=_RebootKindEnumTypeWrapper):
+    """How a guest is brought down before it boots anew."""
+
+REBOOT_KIND_UNSPECIFIED: RebootKind.ValueType  # 0
+"""Taken as REBOOT_KIND_SOFT."""
+REBOOT_KIND_SOFT: RebootKind.ValueType  # 1
+"""It is asked to shut down and is switched off only when the timeout has passed."""
+REBOOT_KIND_HARD: RebootKind.ValueType  # 2
+"""It is switched off at once."""
+Global___RebootKind: _TypeAlias = RebootKind  # noqa: Y015
 
 @_typing.final
 class Instance(_message.Message):
@@ -193,10 +247,11 @@ class Instance(_message.Message):
     MEMORY_MIB_FIELD_NUMBER: _builtins.int
     DISK_GIB_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    BLOCKED_ACTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Lower-case UUID, set by stead at creation, never changes. Also the UUID of the guest on its host."""
     name: _builtins.str
-    """The caller's word for it, unique among the living instances of its project. Set at creation."""
+    """The caller's word for it, unique among the living instances of its project. May be changed."""
     project_id: _builtins.str
     """The owner, taken from the token that created it. Never changes."""
     state: Global___InstanceState.ValueType
@@ -235,7 +290,7 @@ class Instance(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free key and value pairs of the owner, as given at creation."""
+        """Free key and value pairs of the owner. May be changed."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -244,6 +299,10 @@ class Instance(_message.Message):
     @_builtins.property
     def allowed_actions(self) -> _containers.RepeatedScalarFieldContainer[Global___InstanceAction.ValueType]:
         """The actions that would be accepted now, by the one table of legal transitions. Set by stead."""
+
+    @_builtins.property
+    def blocked_actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockedAction]:
+        """The actions that would be refused now, each with the cause. Set by stead."""
 
     def __init__(
         self,
@@ -270,14 +329,45 @@ class Instance(_message.Message):
         memory_mib: _builtins.int = ...,
         disk_gib: _builtins.int = ...,
         fault: _builtins.str = ...,
+        blocked_actions: _abc.Iterable[Global___BlockedAction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "allowed_actions", b"allowed_actions", "create_time", b"create_time", "disk_gib", b"disk_gib", "epoch", b"epoch", "etag", b"etag", "fault", b"fault", "flavor_id", b"flavor_id", "generation", b"generation", "host_id", b"host_id", "id", b"id", "image_id", b"image_id", "labels", b"labels", "memory_mib", b"memory_mib", "name", b"name", "power", b"power", "project_id", b"project_id", "revision", b"revision", "state", b"state", "task", b"task", "vcpus", b"vcpus", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "allowed_actions", b"allowed_actions", "blocked_actions", b"blocked_actions", "create_time", b"create_time", "disk_gib", b"disk_gib", "epoch", b"epoch", "etag", b"etag", "fault", b"fault", "flavor_id", b"flavor_id", "generation", b"generation", "host_id", b"host_id", "id", b"id", "image_id", b"image_id", "labels", b"labels", "memory_mib", b"memory_mib", "name", b"name", "power", b"power", "project_id", b"project_id", "revision", b"revision", "state", b"state", "task", b"task", "vcpus", b"vcpus", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Instance: _TypeAlias = Instance  # noqa: Y015
+
+@_typing.final
+class BlockedAction(_message.Message):
+    """An action that would be refused, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    action: Global___InstanceAction.ValueType
+    """What would be asked."""
+    reason: _builtins.str
+    """The reason that the call would end with, e.g. INVALID_INSTANCE_STATE."""
+    message: _builtins.str
+    """The same for people, e.g. "the instance is STOPPED"."""
+    def __init__(
+        self,
+        *,
+        action: Global___InstanceAction.ValueType = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockedAction: _TypeAlias = BlockedAction  # noqa: Y015
 
 @_typing.final
 class CreateInstanceRequest(_message.Message):
@@ -312,6 +402,8 @@ class CreateInstanceRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SSH_PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
     USER_DATA_FIELD_NUMBER: _builtins.int
+    KEY_PAIR_IDS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the caller: the same id with the same payload is the same instance, however often it is sent."""
     name: _builtins.str
@@ -322,6 +414,8 @@ class CreateInstanceRequest(_message.Message):
     """Id of a READY image: what its disk or kernel is made from."""
     user_data: _builtins.bytes
     """Handed to the guest on the config drive unchanged, at most 8 KiB."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 64 pairs; keys of 1 to 63 and values of up to 255 printable characters."""
@@ -329,6 +423,10 @@ class CreateInstanceRequest(_message.Message):
     @_builtins.property
     def ssh_public_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Public keys in OpenSSH's one-line form, at most 16, put on the config drive for root's login."""
+
+    @_builtins.property
+    def key_pair_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of key pairs of the project, at most 16, put on the config drive like ssh_public_keys."""
 
     def __init__(
         self,
@@ -340,10 +438,12 @@ class CreateInstanceRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ssh_public_keys: _abc.Iterable[_builtins.str] | None = ...,
         user_data: _builtins.bytes = ...,
+        key_pair_ids: _abc.Iterable[_builtins.str] | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavor_id", b"flavor_id", "image_id", b"image_id", "labels", b"labels", "name", b"name", "request_id", b"request_id", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavor_id", b"flavor_id", "image_id", b"image_id", "key_pair_ids", b"key_pair_ids", "labels", b"labels", "name", b"name", "request_id", b"request_id", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,6 +478,166 @@ class CreateInstanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateInstanceResponse: _TypeAlias = CreateInstanceResponse  # noqa: Y015
+
+@_typing.final
+class NewInstance(_message.Message):
+    """One new instance of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FLAVOR_ID_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SSH_PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
+    USER_DATA_FIELD_NUMBER: _builtins.int
+    KEY_PAIR_IDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As in CreateInstanceRequest."""
+    flavor_id: _builtins.str
+    """Id of a flavor: how large it shall be."""
+    image_id: _builtins.str
+    """Id of a READY image: what its disk or kernel is made from."""
+    user_data: _builtins.bytes
+    """Handed to the guest on the config drive unchanged, at most 8 KiB."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """At most 64 pairs; keys of 1 to 63 and values of up to 255 printable characters."""
+
+    @_builtins.property
+    def ssh_public_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Public keys in OpenSSH's one-line form, at most 16, put on the config drive for root's login."""
+
+    @_builtins.property
+    def key_pair_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of key pairs of the project, at most 16, put on the config drive like ssh_public_keys."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        flavor_id: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ssh_public_keys: _abc.Iterable[_builtins.str] | None = ...,
+        user_data: _builtins.bytes = ...,
+        key_pair_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flavor_id", b"flavor_id", "image_id", b"image_id", "key_pair_ids", b"key_pair_ids", "labels", b"labels", "name", b"name", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewInstance: _TypeAlias = NewInstance  # noqa: Y015
+
+@_typing.final
+class BatchCreateInstancesRequest(_message.Message):
+    """Wishes for several new instances at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller for the whole batch: with the same payload its instances are the same."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewInstance]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        instances: _abc.Iterable[Global___NewInstance] | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateInstancesRequest: _TypeAlias = BatchCreateInstancesRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateInstancesResponse(_message.Message):
+    """What became of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchCreateInstancesResult]:
+        """One per wish, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchCreateInstancesResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateInstancesResponse: _TypeAlias = BatchCreateInstancesResponse  # noqa: Y015
+
+@_typing.final
+class BatchCreateInstancesResult(_message.Message):
+    """What became of one wish of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def created(self) -> Global___CreateInstanceResponse:
+        """The instance and its work."""
+
+    @_builtins.property
+    def error(self) -> _operation_pb2.OperationError:
+        """Why it was refused; the others are not touched by that."""
+
+    def __init__(
+        self,
+        *,
+        created: Global___CreateInstanceResponse | None = ...,
+        error: _operation_pb2.OperationError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "error", b"error", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "error", b"error", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["created", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchCreateInstancesResult: _TypeAlias = BatchCreateInstancesResult  # noqa: Y015
 
 @_typing.final
 class GetInstanceRequest(_message.Message):
@@ -435,14 +695,20 @@ class ListInstancesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     ALL_PROJECTS_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many in one answer; 0 means 100, more than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """The next_page_token of the page before, empty for the first; bound to the other fields."""
     filter: _builtins.str
-    """Conditions joined by AND, each `FIELD = "VALUE"` with FIELD one of name, state, flavor_id, image_id; empty for all."""
+    """Conditions joined by AND, each `FIELD = "VALUE"`, `FIELD != "VALUE"` or `FIELD IN ("VALUE", "VALUE")` with FIELD one of
+    id, name, state, task, power, flavor_id, image_id, labels.KEY (or labels."KEY" for a key that is more than a word); for
+    cloud admins also project_id, host_id. Empty for all.
+    """
     all_projects: _builtins.bool
     """Only for cloud admins: list the instances of every project."""
+    order_by: _builtins.str
+    """One of id, create_time, name, with ` desc` for the reverse; empty means id, the order of creation."""
     def __init__(
         self,
         *,
@@ -450,10 +716,11 @@ class ListInstancesRequest(_message.Message):
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         all_projects: _builtins.bool = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,25 +734,331 @@ class ListInstancesResponse(_message.Message):
 
     INSTANCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Send it to get the following page; empty on the last."""
+    revision: _builtins.int
+    """The commit to which all pages of this list are true; a watch that resumes from resume_token goes on from there."""
+    resume_token: _builtins.str
+    """Begins a watch with the same filter at this list's revision."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Instance]:
-        """Ordered by id, which is the order of creation."""
+        """In the order asked for; fewer than page_size do not mean that it is the last page."""
 
     def __init__(
         self,
         *,
         instances: _abc.Iterable[Global___Instance] | None = ...,
         next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "next_page_token", b"next_page_token", "resume_token", b"resume_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListInstancesResponse: _TypeAlias = ListInstancesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateInstanceRequest(_message.Message):
+    """What shall be changed of an instance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    name: _builtins.str
+    """The new name, if update_mask names it: as in CreateInstanceRequest."""
+    etag: _builtins.str
+    """The etag that was read; empty to change whatever is there."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """All labels as they shall be, if update_mask names them: as in CreateInstanceRequest."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which of the two are changed: `name`, `labels`, or `*` for both. At least one."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "labels", b"labels", "name", b"name", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateInstanceRequest: _TypeAlias = UpdateInstanceRequest  # noqa: Y015
+
+@_typing.final
+class UpdateInstanceResponse(_message.Message):
+    """The changed instance and its finished work."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Already DONE."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateInstanceResponse: _TypeAlias = UpdateInstanceResponse  # noqa: Y015
+
+@_typing.final
+class StartInstanceRequest(_message.Message):
+    """Which machine shall be switched on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartInstanceRequest: _TypeAlias = StartInstanceRequest  # noqa: Y015
+
+@_typing.final
+class StartInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest runs."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartInstanceResponse: _TypeAlias = StartInstanceResponse  # noqa: Y015
+
+@_typing.final
+class StopInstanceRequest(_message.Message):
+    """Which machine shall be switched off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long the guest may take to shut down by itself before it is switched off; unset means 60 s, zero switches it off at
+        once, the most is an hour.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopInstanceRequest: _TypeAlias = StopInstanceRequest  # noqa: Y015
+
+@_typing.final
+class StopInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest is off."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopInstanceResponse: _TypeAlias = StopInstanceResponse  # noqa: Y015
+
+@_typing.final
+class RebootInstanceRequest(_message.Message):
+    """Which machine shall boot anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    kind: Global___RebootKind.ValueType
+    """How it is brought down; unspecified means soft."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """For a soft reboot: how long the guest may take to shut down by itself; unset means 60 s, the most is an hour."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        kind: Global___RebootKind.ValueType = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "kind", b"kind", "request_id", b"request_id", "timeout", b"timeout", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebootInstanceRequest: _TypeAlias = RebootInstanceRequest  # noqa: Y015
+
+@_typing.final
+class RebootInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest runs anew."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebootInstanceResponse: _TypeAlias = RebootInstanceResponse  # noqa: Y015
 
 @_typing.final
 class DeleteInstanceRequest(_message.Message):
@@ -495,19 +1068,23 @@ class DeleteInstanceRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID chosen by the caller; the same id gives the same operation."""
     id: _builtins.str
     """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -550,16 +1127,32 @@ class WatchInstancesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALL_PROJECTS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
     all_projects: _builtins.bool
     """Only for cloud admins: watch the instances of every project."""
+    filter: _builtins.str
+    """Which instances are followed, in the grammar of ListInstances; empty for all."""
+    resume_token: _builtins.str
+    """The resume_token of any message of an earlier watch with the same filter, or of a list: goes on strictly after it.
+    Empty for a snapshot first.
+    """
+    @_builtins.property
+    def bookmark_interval(self) -> _duration_pb2.Duration:
+        """A bookmark is sent when nothing else was for this long; unset means 30 s, from 1 s to 60 s."""
+
     def __init__(
         self,
         *,
         all_projects: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        bookmark_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "bookmark_interval", b"bookmark_interval", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,9 +1167,14 @@ class WatchInstancesResponse(_message.Message):
     EXISTING_FIELD_NUMBER: _builtins.int
     SNAPSHOT_DONE_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """For a change the commit that made it; before that the commit to which the snapshot is true."""
+    resume_token: _builtins.str
+    """Goes on strictly after this message, at any replica. Empty until the snapshot is complete."""
     @_builtins.property
     def existing(self) -> Global___Instance:
         """One living instance of the snapshot that opens the stream."""
@@ -589,19 +1187,30 @@ class WatchInstancesResponse(_message.Message):
     def change(self) -> Global___InstanceChange:
         """An instance changed; each of its versions is sent, in order."""
 
+    @_builtins.property
+    def left(self) -> Global___InstanceLeft:
+        """An instance does not match the filter any more."""
+
+    @_builtins.property
+    def bookmark(self) -> Global___Bookmark:
+        """Nothing happened up to this message's revision that the watch would show."""
+
     def __init__(
         self,
         *,
         existing: Global___Instance | None = ...,
         snapshot_done: Global___SnapshotDone | None = ...,
         change: Global___InstanceChange | None = ...,
+        left: Global___InstanceLeft | None = ...,
+        bookmark: Global___Bookmark | None = ...,
         revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "event", b"event", "existing", b"existing", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "event", b"event", "existing", b"existing", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["existing", "snapshot_done", "change"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["existing", "snapshot_done", "change", "left", "bookmark"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -630,6 +1239,23 @@ class SnapshotDone(_message.Message):
 Global___SnapshotDone: _TypeAlias = SnapshotDone  # noqa: Y015
 
 @_typing.final
+class Bookmark(_message.Message):
+    """A sign of life of a watch, with the token to go on with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Bookmark: _TypeAlias = Bookmark  # noqa: Y015
+
+@_typing.final
 class InstanceChange(_message.Message):
     """One version of an instance coming into being."""
 
@@ -652,6 +1278,30 @@ class InstanceChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InstanceChange: _TypeAlias = InstanceChange  # noqa: Y015
+
+@_typing.final
+class InstanceLeft(_message.Message):
+    """An instance whose newest version does not match the filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """That version whole."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstanceLeft: _TypeAlias = InstanceLeft  # noqa: Y015
 
 @_typing.final
 class GetConsoleOutputRequest(_message.Message):
@@ -708,3 +1358,149 @@ class GetConsoleOutputResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetConsoleOutputResponse: _TypeAlias = GetConsoleOutputResponse  # noqa: Y015
+
+@_typing.final
+class OpenConsoleRequest(_message.Message):
+    """What the caller of a console says: first how it is opened, then what is typed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENING_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    input: _builtins.bytes
+    """Bytes for the guest, at most 64 KiB; only from the one who writes."""
+    @_builtins.property
+    def opening(self) -> Global___ConsoleOpening:
+        """Opens the console; the first message and no other."""
+
+    def __init__(
+        self,
+        *,
+        opening: Global___ConsoleOpening | None = ...,
+        input: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "opening", b"opening", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "opening", b"opening", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["opening", "input"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___OpenConsoleRequest: _TypeAlias = OpenConsoleRequest  # noqa: Y015
+
+@_typing.final
+class ConsoleOpening(_message.Message):
+    """How a console is opened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    WRITE_FIELD_NUMBER: _builtins.int
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The instance's UUID."""
+    offset: _builtins.int
+    """The position in the guest's output from which to read, in bytes; unset begins with what comes from now on."""
+    write: _builtins.bool
+    """Whether the caller wants to type."""
+    take_over: _builtins.bool
+    """With `write`: takes the keyboard from the one who has it, whose stream ends with CONSOLE_TAKEN_OVER."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        offset: _builtins.int | None = ...,
+        write: _builtins.bool = ...,
+        take_over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "id", b"id", "offset", b"offset", "take_over", b"take_over", "write", b"write"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___ConsoleOpening: _TypeAlias = ConsoleOpening  # noqa: Y015
+
+@_typing.final
+class OpenConsoleResponse(_message.Message):
+    """What the caller of a console hears."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def opened(self) -> Global___ConsoleOpened:
+        """The console is open; the first message."""
+
+    @_builtins.property
+    def output(self) -> Global___ConsoleOutput:
+        """What the guest wrote."""
+
+    def __init__(
+        self,
+        *,
+        opened: Global___ConsoleOpened | None = ...,
+        output: Global___ConsoleOutput | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened", "output", b"output", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opened", b"opened", "output", b"output", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["opened", "output"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___OpenConsoleResponse: _TypeAlias = OpenConsoleResponse  # noqa: Y015
+
+@_typing.final
+class ConsoleOpened(_message.Message):
+    """The first answer of a console, before any byte."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """The position of the first byte that will be sent."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsoleOpened: _TypeAlias = ConsoleOpened  # noqa: Y015
+
+@_typing.final
+class ConsoleOutput(_message.Message):
+    """A stretch of the guest's output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The bytes as the guest wrote them."""
+    end_offset: _builtins.int
+    """The position after the last of them: where to go on after a lost connection."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+        end_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "end_offset", b"end_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsoleOutput: _TypeAlias = ConsoleOutput  # noqa: Y015

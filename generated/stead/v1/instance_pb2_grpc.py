@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InstanceServiceStub:
-    """Creates, shows, watches and deletes instances of the caller's project. A cloud admin reaches those of every project.
+    """Creates, shows, changes, watches and deletes instances of the caller's project. A cloud admin reaches those of every project.
     """
 
     def __init__(self, channel):
@@ -40,6 +40,11 @@ class InstanceServiceStub:
                 request_serializer=stead_dot_v1_dot_instance__pb2.CreateInstanceRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_instance__pb2.CreateInstanceResponse.FromString,
                 _registered_method=True)
+        self.BatchCreateInstances = channel.unary_unary(
+                '/stead.v1.InstanceService/BatchCreateInstances',
+                request_serializer=stead_dot_v1_dot_instance__pb2.BatchCreateInstancesRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.BatchCreateInstancesResponse.FromString,
+                _registered_method=True)
         self.GetInstance = channel.unary_unary(
                 '/stead.v1.InstanceService/GetInstance',
                 request_serializer=stead_dot_v1_dot_instance__pb2.GetInstanceRequest.SerializeToString,
@@ -49,6 +54,26 @@ class InstanceServiceStub:
                 '/stead.v1.InstanceService/ListInstances',
                 request_serializer=stead_dot_v1_dot_instance__pb2.ListInstancesRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_instance__pb2.ListInstancesResponse.FromString,
+                _registered_method=True)
+        self.UpdateInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/UpdateInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.UpdateInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.UpdateInstanceResponse.FromString,
+                _registered_method=True)
+        self.StartInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/StartInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.StartInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.StartInstanceResponse.FromString,
+                _registered_method=True)
+        self.StopInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/StopInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.StopInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.StopInstanceResponse.FromString,
+                _registered_method=True)
+        self.RebootInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/RebootInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.FromString,
                 _registered_method=True)
         self.DeleteInstance = channel.unary_unary(
                 '/stead.v1.InstanceService/DeleteInstance',
@@ -65,16 +90,30 @@ class InstanceServiceStub:
                 request_serializer=stead_dot_v1_dot_instance__pb2.GetConsoleOutputRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_instance__pb2.GetConsoleOutputResponse.FromString,
                 _registered_method=True)
+        self.OpenConsole = channel.stream_stream(
+                '/stead.v1.InstanceService/OpenConsole',
+                request_serializer=stead_dot_v1_dot_instance__pb2.OpenConsoleRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.OpenConsoleResponse.FromString,
+                _registered_method=True)
 
 
 class InstanceServiceServicer:
-    """Creates, shows, watches and deletes instances of the caller's project. A cloud admin reaches those of every project.
+    """Creates, shows, changes, watches and deletes instances of the caller's project. A cloud admin reaches those of every project.
     """
 
     def CreateInstance(self, request, context):
         """Accepts a new instance and answers at once: the instance is REQUESTED and the operation ends when it is ACTIVE or failed.
-        Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, REQUEST_ID_REUSED, INVALID_FIELD),
-        ALREADY_EXISTS (NAME_TAKEN).
+        Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, KEY_PAIR_NOT_FOUND, REQUEST_ID_REUSED,
+        INVALID_FIELD), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCreateInstances(self, request, context):
+        """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
+        CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
+        were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +128,40 @@ class InstanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListInstances(self, request, context):
-        """Lists living instances, oldest first, in pages.
+        """Lists living instances in pages, all true to the same revision.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateInstance(self, request, context):
+        """Changes the name and labels of an instance. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), ABORTED (ETAG_MISMATCH),
+        ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (INVALID_INSTANCE_STATE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartInstance(self, request, context):
+        """Switches the guest of a STOPPED instance on. Errors: NOT_FOUND (INSTANCE_NOT_FOUND),
+        FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopInstance(self, request, context):
+        """Asks the guest of an ACTIVE instance to shut down and switches it off when the timeout has passed.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RebootInstance(self, request, context):
+        """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,9 +176,12 @@ class InstanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchInstances(self, request, context):
-        """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
+        """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
+        resume token the changes after it, at any replica.
         Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
-        (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
+        (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
+        `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
+        INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +195,16 @@ class InstanceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def OpenConsole(self, request_iterator, context):
+        """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
+        callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
+        Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+        OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InstanceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +212,11 @@ def add_InstanceServiceServicer_to_server(servicer, server):
                     servicer.CreateInstance,
                     request_deserializer=stead_dot_v1_dot_instance__pb2.CreateInstanceRequest.FromString,
                     response_serializer=stead_dot_v1_dot_instance__pb2.CreateInstanceResponse.SerializeToString,
+            ),
+            'BatchCreateInstances': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateInstances,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.BatchCreateInstancesRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.BatchCreateInstancesResponse.SerializeToString,
             ),
             'GetInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInstance,
@@ -137,6 +227,26 @@ def add_InstanceServiceServicer_to_server(servicer, server):
                     servicer.ListInstances,
                     request_deserializer=stead_dot_v1_dot_instance__pb2.ListInstancesRequest.FromString,
                     response_serializer=stead_dot_v1_dot_instance__pb2.ListInstancesResponse.SerializeToString,
+            ),
+            'UpdateInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.UpdateInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.UpdateInstanceResponse.SerializeToString,
+            ),
+            'StartInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.StartInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.StartInstanceResponse.SerializeToString,
+            ),
+            'StopInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.StopInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.StopInstanceResponse.SerializeToString,
+            ),
+            'RebootInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebootInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.SerializeToString,
             ),
             'DeleteInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteInstance,
@@ -153,6 +263,11 @@ def add_InstanceServiceServicer_to_server(servicer, server):
                     request_deserializer=stead_dot_v1_dot_instance__pb2.GetConsoleOutputRequest.FromString,
                     response_serializer=stead_dot_v1_dot_instance__pb2.GetConsoleOutputResponse.SerializeToString,
             ),
+            'OpenConsole': grpc.stream_stream_rpc_method_handler(
+                    servicer.OpenConsole,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.OpenConsoleRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.OpenConsoleResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'stead.v1.InstanceService', rpc_method_handlers)
@@ -162,7 +277,7 @@ def add_InstanceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InstanceService:
-    """Creates, shows, watches and deletes instances of the caller's project. A cloud admin reaches those of every project.
+    """Creates, shows, changes, watches and deletes instances of the caller's project. A cloud admin reaches those of every project.
     """
 
     @staticmethod
@@ -182,6 +297,33 @@ class InstanceService:
             '/stead.v1.InstanceService/CreateInstance',
             stead_dot_v1_dot_instance__pb2.CreateInstanceRequest.SerializeToString,
             stead_dot_v1_dot_instance__pb2.CreateInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateInstances(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/BatchCreateInstances',
+            stead_dot_v1_dot_instance__pb2.BatchCreateInstancesRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.BatchCreateInstancesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -236,6 +378,114 @@ class InstanceService:
             '/stead.v1.InstanceService/ListInstances',
             stead_dot_v1_dot_instance__pb2.ListInstancesRequest.SerializeToString,
             stead_dot_v1_dot_instance__pb2.ListInstancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/UpdateInstance',
+            stead_dot_v1_dot_instance__pb2.UpdateInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.UpdateInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/StartInstance',
+            stead_dot_v1_dot_instance__pb2.StartInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.StartInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/StopInstance',
+            stead_dot_v1_dot_instance__pb2.StopInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.StopInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebootInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/RebootInstance',
+            stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -317,6 +567,33 @@ class InstanceService:
             '/stead.v1.InstanceService/GetConsoleOutput',
             stead_dot_v1_dot_instance__pb2.GetConsoleOutputRequest.SerializeToString,
             stead_dot_v1_dot_instance__pb2.GetConsoleOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenConsole(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/stead.v1.InstanceService/OpenConsole',
+            stead_dot_v1_dot_instance__pb2.OpenConsoleRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.OpenConsoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

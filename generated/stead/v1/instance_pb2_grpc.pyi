@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InstanceServiceStub:
-    """Creates, shows, watches and deletes instances of the caller's project. A cloud admin reaches those of every project."""
+    """Creates, shows, changes, watches and deletes instances of the caller's project. A cloud admin reaches those of every project."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,61 +35,125 @@ class InstanceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InstanceServiceAsyncStub: ...
     CreateInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.CreateInstanceRequest, _instance_pb2.CreateInstanceResponse]
     """Accepts a new instance and answers at once: the instance is REQUESTED and the operation ends when it is ACTIVE or failed.
-    Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, REQUEST_ID_REUSED, INVALID_FIELD),
-    ALREADY_EXISTS (NAME_TAKEN).
+    Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, KEY_PAIR_NOT_FOUND, REQUEST_ID_REUSED,
+    INVALID_FIELD), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+    """
+    BatchCreateInstances: _grpc.UnaryUnaryMultiCallable[_instance_pb2.BatchCreateInstancesRequest, _instance_pb2.BatchCreateInstancesResponse]
+    """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
+    CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
+    were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
     """
     GetInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.GetInstanceRequest, _instance_pb2.GetInstanceResponse]
     """Shows one instance as of the newest commit. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), also for one of another project
     and for one that is DELETED.
     """
     ListInstances: _grpc.UnaryUnaryMultiCallable[_instance_pb2.ListInstancesRequest, _instance_pb2.ListInstancesResponse]
-    """Lists living instances, oldest first, in pages."""
+    """Lists living instances in pages, all true to the same revision.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
+    UpdateInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.UpdateInstanceRequest, _instance_pb2.UpdateInstanceResponse]
+    """Changes the name and labels of an instance. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), ABORTED (ETAG_MISMATCH),
+    ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (INVALID_INSTANCE_STATE).
+    """
+    StartInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.StartInstanceRequest, _instance_pb2.StartInstanceResponse]
+    """Switches the guest of a STOPPED instance on. Errors: NOT_FOUND (INSTANCE_NOT_FOUND),
+    FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    StopInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.StopInstanceRequest, _instance_pb2.StopInstanceResponse]
+    """Asks the guest of an ACTIVE instance to shut down and switches it off when the timeout has passed.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    RebootInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.RebootInstanceRequest, _instance_pb2.RebootInstanceResponse]
+    """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
     DeleteInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.DeleteInstanceRequest, _instance_pb2.DeleteInstanceResponse]
     """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     WatchInstances: _grpc.UnaryStreamMultiCallable[_instance_pb2.WatchInstancesRequest, _instance_pb2.WatchInstancesResponse]
-    """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
+    """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
+    resume token the changes after it, at any replica.
     Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
-    (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
+    (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
+    `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
+    INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).
     """
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_instance_pb2.GetConsoleOutputRequest, _instance_pb2.GetConsoleOutputResponse]
     """Reads the newest part of what the guest wrote to its serial console.
     Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
     """
+    OpenConsole: _grpc.StreamStreamMultiCallable[_instance_pb2.OpenConsoleRequest, _instance_pb2.OpenConsoleResponse]
+    """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
+    callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
+    Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+    OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
+    """
 
 @_typing.type_check_only
 class InstanceServiceAsyncStub(InstanceServiceStub):
-    """Creates, shows, watches and deletes instances of the caller's project. A cloud admin reaches those of every project."""
+    """Creates, shows, changes, watches and deletes instances of the caller's project. A cloud admin reaches those of every project."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.CreateInstanceRequest, _instance_pb2.CreateInstanceResponse]  # type: ignore[assignment]
     """Accepts a new instance and answers at once: the instance is REQUESTED and the operation ends when it is ACTIVE or failed.
-    Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, REQUEST_ID_REUSED, INVALID_FIELD),
-    ALREADY_EXISTS (NAME_TAKEN).
+    Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, KEY_PAIR_NOT_FOUND, REQUEST_ID_REUSED,
+    INVALID_FIELD), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+    """
+    BatchCreateInstances: _aio.UnaryUnaryMultiCallable[_instance_pb2.BatchCreateInstancesRequest, _instance_pb2.BatchCreateInstancesResponse]  # type: ignore[assignment]
+    """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
+    CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
+    were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
     """
     GetInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.GetInstanceRequest, _instance_pb2.GetInstanceResponse]  # type: ignore[assignment]
     """Shows one instance as of the newest commit. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), also for one of another project
     and for one that is DELETED.
     """
     ListInstances: _aio.UnaryUnaryMultiCallable[_instance_pb2.ListInstancesRequest, _instance_pb2.ListInstancesResponse]  # type: ignore[assignment]
-    """Lists living instances, oldest first, in pages."""
+    """Lists living instances in pages, all true to the same revision.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
+    UpdateInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.UpdateInstanceRequest, _instance_pb2.UpdateInstanceResponse]  # type: ignore[assignment]
+    """Changes the name and labels of an instance. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), ABORTED (ETAG_MISMATCH),
+    ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (INVALID_INSTANCE_STATE).
+    """
+    StartInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.StartInstanceRequest, _instance_pb2.StartInstanceResponse]  # type: ignore[assignment]
+    """Switches the guest of a STOPPED instance on. Errors: NOT_FOUND (INSTANCE_NOT_FOUND),
+    FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    StopInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.StopInstanceRequest, _instance_pb2.StopInstanceResponse]  # type: ignore[assignment]
+    """Asks the guest of an ACTIVE instance to shut down and switches it off when the timeout has passed.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    RebootInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.RebootInstanceRequest, _instance_pb2.RebootInstanceResponse]  # type: ignore[assignment]
+    """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
     DeleteInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.DeleteInstanceRequest, _instance_pb2.DeleteInstanceResponse]  # type: ignore[assignment]
     """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_REUSED).
     """
     WatchInstances: _aio.UnaryStreamMultiCallable[_instance_pb2.WatchInstancesRequest, _instance_pb2.WatchInstancesResponse]  # type: ignore[assignment]
-    """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
+    """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
+    resume token the changes after it, at any replica.
     Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
-    (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
+    (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
+    `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
+    INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).
     """
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_instance_pb2.GetConsoleOutputRequest, _instance_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
     """Reads the newest part of what the guest wrote to its serial console.
     Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
     """
+    OpenConsole: _aio.StreamStreamMultiCallable[_instance_pb2.OpenConsoleRequest, _instance_pb2.OpenConsoleResponse]  # type: ignore[assignment]
+    """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
+    callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
+    Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+    OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
+    """
 
 class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, shows, watches and deletes instances of the caller's project. A cloud admin reaches those of every project."""
+    """Creates, shows, changes, watches and deletes instances of the caller's project. A cloud admin reaches those of every project."""
 
     @_abc_1.abstractmethod
     def CreateInstance(
@@ -98,8 +162,19 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_instance_pb2.CreateInstanceResponse, _abc.Awaitable[_instance_pb2.CreateInstanceResponse]]:
         """Accepts a new instance and answers at once: the instance is REQUESTED and the operation ends when it is ACTIVE or failed.
-        Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, REQUEST_ID_REUSED, INVALID_FIELD),
-        ALREADY_EXISTS (NAME_TAKEN).
+        Errors: INVALID_ARGUMENT (FLAVOR_NOT_FOUND, IMAGE_NOT_FOUND, IMAGE_TOO_LARGE, KEY_PAIR_NOT_FOUND, REQUEST_ID_REUSED,
+        INVALID_FIELD), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (QUOTA_EXCEEDED).
+        """
+
+    @_abc_1.abstractmethod
+    def BatchCreateInstances(
+        self,
+        request: _instance_pb2.BatchCreateInstancesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.BatchCreateInstancesResponse, _abc.Awaitable[_instance_pb2.BatchCreateInstancesResponse]]:
+        """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
+        CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
+        were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
@@ -118,7 +193,49 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_pb2.ListInstancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_pb2.ListInstancesResponse, _abc.Awaitable[_instance_pb2.ListInstancesResponse]]:
-        """Lists living instances, oldest first, in pages."""
+        """Lists living instances in pages, all true to the same revision.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateInstance(
+        self,
+        request: _instance_pb2.UpdateInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.UpdateInstanceResponse, _abc.Awaitable[_instance_pb2.UpdateInstanceResponse]]:
+        """Changes the name and labels of an instance. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), ABORTED (ETAG_MISMATCH),
+        ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (INVALID_FIELD), FAILED_PRECONDITION (INVALID_INSTANCE_STATE).
+        """
+
+    @_abc_1.abstractmethod
+    def StartInstance(
+        self,
+        request: _instance_pb2.StartInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.StartInstanceResponse, _abc.Awaitable[_instance_pb2.StartInstanceResponse]]:
+        """Switches the guest of a STOPPED instance on. Errors: NOT_FOUND (INSTANCE_NOT_FOUND),
+        FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+
+    @_abc_1.abstractmethod
+    def StopInstance(
+        self,
+        request: _instance_pb2.StopInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.StopInstanceResponse, _abc.Awaitable[_instance_pb2.StopInstanceResponse]]:
+        """Asks the guest of an ACTIVE instance to shut down and switches it off when the timeout has passed.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+
+    @_abc_1.abstractmethod
+    def RebootInstance(
+        self,
+        request: _instance_pb2.RebootInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.RebootInstanceResponse, _abc.Awaitable[_instance_pb2.RebootInstanceResponse]]:
+        """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
 
     @_abc_1.abstractmethod
     def DeleteInstance(
@@ -136,9 +253,12 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_pb2.WatchInstancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_instance_pb2.WatchInstancesResponse], _abc.AsyncIterator[_instance_pb2.WatchInstancesResponse]]:
-        """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order.
+        """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
+        resume token the changes after it, at any replica.
         Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
-        (API_STOPPING, HISTORY_CHANGED) when the replica ends or the database was set back, UNAUTHENTICATED (TOKEN_EXPIRED).
+        (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
+        `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
+        INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).
         """
 
     @_abc_1.abstractmethod
@@ -149,6 +269,18 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_instance_pb2.GetConsoleOutputResponse, _abc.Awaitable[_instance_pb2.GetConsoleOutputResponse]]:
         """Reads the newest part of what the guest wrote to its serial console.
         Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
+        """
+
+    @_abc_1.abstractmethod
+    def OpenConsole(
+        self,
+        request_iterator: _MaybeAsyncIterator[_instance_pb2.OpenConsoleRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_instance_pb2.OpenConsoleResponse], _abc.AsyncIterator[_instance_pb2.OpenConsoleResponse]]:
+        """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
+        callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
+        Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+        OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
         """
 
 def add_InstanceServiceServicer_to_server(servicer: InstanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

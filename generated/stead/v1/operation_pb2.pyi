@@ -41,6 +41,30 @@ class _OperationActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Opera
     """Takes in an image."""
     OPERATION_ACTION_DELETE_IMAGE: _OperationAction.ValueType  # 6
     """Removes an image."""
+    OPERATION_ACTION_UPDATE_INSTANCE: _OperationAction.ValueType  # 7
+    """Changes the name or labels of an instance."""
+    OPERATION_ACTION_START_INSTANCE: _OperationAction.ValueType  # 8
+    """Switches an instance on."""
+    OPERATION_ACTION_STOP_INSTANCE: _OperationAction.ValueType  # 9
+    """Switches an instance off."""
+    OPERATION_ACTION_REBOOT_INSTANCE: _OperationAction.ValueType  # 10
+    """Boots an instance anew."""
+    OPERATION_ACTION_ENABLE_HOST: _OperationAction.ValueType  # 11
+    """Lets instances be placed on a host."""
+    OPERATION_ACTION_DISABLE_HOST: _OperationAction.ValueType  # 12
+    """Keeps new instances off a host."""
+    OPERATION_ACTION_CREATE_KEY_PAIR: _OperationAction.ValueType  # 13
+    """Takes in a public key."""
+    OPERATION_ACTION_DELETE_KEY_PAIR: _OperationAction.ValueType  # 14
+    """Removes a public key."""
+    OPERATION_ACTION_CREATE_PROJECT: _OperationAction.ValueType  # 15
+    """Makes a project."""
+    OPERATION_ACTION_UPDATE_PROJECT: _OperationAction.ValueType  # 16
+    """Changes what is said of a project."""
+    OPERATION_ACTION_DELETE_PROJECT: _OperationAction.ValueType  # 17
+    """Removes a project."""
+    OPERATION_ACTION_UPDATE_QUOTA: _OperationAction.ValueType  # 18
+    """Sets the limits of a project."""
 
 class OperationAction(_OperationAction, metaclass=_OperationActionEnumTypeWrapper):
     """Which mutation an operation carries out."""
@@ -59,6 +83,30 @@ OPERATION_ACTION_IMPORT_IMAGE: OperationAction.ValueType  # 5
 """Takes in an image."""
 OPERATION_ACTION_DELETE_IMAGE: OperationAction.ValueType  # 6
 """Removes an image."""
+OPERATION_ACTION_UPDATE_INSTANCE: OperationAction.ValueType  # 7
+"""Changes the name or labels of an instance."""
+OPERATION_ACTION_START_INSTANCE: OperationAction.ValueType  # 8
+"""Switches an instance on."""
+OPERATION_ACTION_STOP_INSTANCE: OperationAction.ValueType  # 9
+"""Switches an instance off."""
+OPERATION_ACTION_REBOOT_INSTANCE: OperationAction.ValueType  # 10
+"""Boots an instance anew."""
+OPERATION_ACTION_ENABLE_HOST: OperationAction.ValueType  # 11
+"""Lets instances be placed on a host."""
+OPERATION_ACTION_DISABLE_HOST: OperationAction.ValueType  # 12
+"""Keeps new instances off a host."""
+OPERATION_ACTION_CREATE_KEY_PAIR: OperationAction.ValueType  # 13
+"""Takes in a public key."""
+OPERATION_ACTION_DELETE_KEY_PAIR: OperationAction.ValueType  # 14
+"""Removes a public key."""
+OPERATION_ACTION_CREATE_PROJECT: OperationAction.ValueType  # 15
+"""Makes a project."""
+OPERATION_ACTION_UPDATE_PROJECT: OperationAction.ValueType  # 16
+"""Changes what is said of a project."""
+OPERATION_ACTION_DELETE_PROJECT: OperationAction.ValueType  # 17
+"""Removes a project."""
+OPERATION_ACTION_UPDATE_QUOTA: OperationAction.ValueType  # 18
+"""Sets the limits of a project."""
 Global___OperationAction: _TypeAlias = OperationAction  # noqa: Y015
 
 class _OperationState:
@@ -109,6 +157,12 @@ class _OperationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operat
     """The host removes the guest and all that belongs to it."""
     OPERATION_PHASE_ENDED: _OperationPhase.ValueType  # 4
     """Nothing is left to do."""
+    OPERATION_PHASE_STARTING: _OperationPhase.ValueType  # 5
+    """The host switches the guest on."""
+    OPERATION_PHASE_STOPPING: _OperationPhase.ValueType  # 6
+    """The host asks the guest to shut down, and switches it off when its time has passed."""
+    OPERATION_PHASE_REBOOTING: _OperationPhase.ValueType  # 7
+    """The host brings the guest down and starts it anew."""
 
 class OperationPhase(_OperationPhase, metaclass=_OperationPhaseEnumTypeWrapper):
     """The stretch of work that an operation is in."""
@@ -123,6 +177,12 @@ OPERATION_PHASE_REMOVING: OperationPhase.ValueType  # 3
 """The host removes the guest and all that belongs to it."""
 OPERATION_PHASE_ENDED: OperationPhase.ValueType  # 4
 """Nothing is left to do."""
+OPERATION_PHASE_STARTING: OperationPhase.ValueType  # 5
+"""The host switches the guest on."""
+OPERATION_PHASE_STOPPING: OperationPhase.ValueType  # 6
+"""The host asks the guest to shut down, and switches it off when its time has passed."""
+OPERATION_PHASE_REBOOTING: OperationPhase.ValueType  # 7
+"""The host brings the guest down and starts it anew."""
 Global___OperationPhase: _TypeAlias = OperationPhase  # noqa: Y015
 
 @_typing.final
@@ -147,6 +207,9 @@ class Operation(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    CANCELLABLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Lower-case UUID, set by stead, never changes."""
     project_id: _builtins.str
@@ -158,7 +221,7 @@ class Operation(_message.Message):
     phase: Global___OperationPhase.ValueType
     """Where it is in its work. Set by stead."""
     resource_id: _builtins.str
-    """Id of the instance, flavor or image that it is about. Never changes."""
+    """Id of the thing that it is about: an instance, flavor, image, host, key pair or project. Never changes."""
     tries: _builtins.int
     """How often a host has been tried, from 0. Set by stead."""
     progress: _builtins.str
@@ -171,6 +234,12 @@ class Operation(_message.Message):
     """Counts its visible changes without a gap, from 1. Set by stead."""
     revision: _builtins.int
     """The commit that made this version, in the one order of the whole cloud. Set by stead."""
+    correlation_id: _builtins.str
+    """The x-request-id of the call that asked for it, for finding it in logs; unlike request_id it means nothing to stead."""
+    traceparent: _builtins.str
+    """The W3C traceparent of that call; empty if it had none."""
+    cancellable: _builtins.bool
+    """Whether CancelOperation would be accepted now. Set by stead."""
     @_builtins.property
     def phases(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseEntry]:
         """When each phase began, in order; the last entry is the present phase. Set by stead."""
@@ -206,10 +275,13 @@ class Operation(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
+        correlation_id: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
+        cancellable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "phase", b"phase", "phases", b"phases", "progress", b"progress", "project_id", b"project_id", "request_id", b"request_id", "resource_id", b"resource_id", "revision", b"revision", "state", b"state", "tries", b"tries", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "cancellable", b"cancellable", "correlation_id", b"correlation_id", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "phase", b"phase", "phases", b"phases", "progress", b"progress", "project_id", b"project_id", "request_id", b"request_id", "resource_id", b"resource_id", "revision", b"revision", "state", b"state", "traceparent", b"traceparent", "tries", b"tries", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,14 +427,19 @@ class ListOperationsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     ALL_PROJECTS_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many in one answer; 0 means 100, more than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """The next_page_token of the page before, empty for the first; bound to the other fields."""
     filter: _builtins.str
-    """Conditions joined by AND, each `FIELD = "VALUE"` with FIELD one of state, resource_id; empty for all."""
+    """Conditions in the grammar of ListInstances, with FIELD one of id, action, state, phase, resource_id, actor, request_id;
+    for cloud admins also project_id. Empty for all.
+    """
     all_projects: _builtins.bool
     """Only for cloud admins: list the operations of every project."""
+    order_by: _builtins.str
+    """One of id, create_time, with ` desc` for the reverse; empty means id, the order of acceptance."""
     def __init__(
         self,
         *,
@@ -370,10 +447,11 @@ class ListOperationsRequest(_message.Message):
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
         all_projects: _builtins.bool = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,21 +465,29 @@ class ListOperationsResponse(_message.Message):
 
     OPERATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Send it to get the following page; empty on the last."""
+    revision: _builtins.int
+    """The commit to which all pages of this list are true."""
+    resume_token: _builtins.str
+    """Begins a watch with the same filter at this list's revision."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
-        """Ordered by id, which is the order of acceptance."""
+        """In the order asked for; fewer than page_size do not mean that it is the last page."""
 
     def __init__(
         self,
         *,
         operations: _abc.Iterable[Global___Operation] | None = ...,
         next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "operations", b"operations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "operations", b"operations", "resume_token", b"resume_token", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,3 +544,238 @@ class WaitOperationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WaitOperationResponse: _TypeAlias = WaitOperationResponse  # noqa: Y015
+
+@_typing.final
+class WatchOperationRequest(_message.Message):
+    """Which operation to follow to its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The operation's UUID."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationRequest: _TypeAlias = WatchOperationRequest  # noqa: Y015
+
+@_typing.final
+class WatchOperationResponse(_message.Message):
+    """One version of the operation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """As it is now; the one that has ended is the last."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationResponse: _TypeAlias = WatchOperationResponse  # noqa: Y015
+
+@_typing.final
+class CancelOperationRequest(_message.Message):
+    """Which operation to call off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same answer."""
+    id: _builtins.str
+    """The operation's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOperationRequest: _TypeAlias = CancelOperationRequest  # noqa: Y015
+
+@_typing.final
+class CancelOperationResponse(_message.Message):
+    """The operation that was called off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """CANCELLED, with reason CANCELLED_BY_CALLER."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOperationResponse: _TypeAlias = CancelOperationResponse  # noqa: Y015
+
+@_typing.final
+class WatchOperationsRequest(_message.Message):
+    """Which operations to follow, and from where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_PROJECTS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
+    all_projects: _builtins.bool
+    """Only for cloud admins: watch the operations of every project."""
+    filter: _builtins.str
+    """Which operations are followed, in the grammar of ListOperations; empty for all."""
+    resume_token: _builtins.str
+    """The resume_token of any message of an earlier watch with the same filter, or of a list: goes on strictly after it.
+    Empty for a snapshot first.
+    """
+    @_builtins.property
+    def bookmark_interval(self) -> _duration_pb2.Duration:
+        """A bookmark is sent when nothing else was for this long; unset means 30 s, from 1 s to 60 s."""
+
+    def __init__(
+        self,
+        *,
+        all_projects: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        bookmark_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "bookmark_interval", b"bookmark_interval", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationsRequest: _TypeAlias = WatchOperationsRequest  # noqa: Y015
+
+@_typing.final
+class WatchOperationsResponse(_message.Message):
+    """One event of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXISTING_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_DONE_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """For a change the commit that made it; before that the commit to which the snapshot is true."""
+    resume_token: _builtins.str
+    """Goes on strictly after this message, at any replica. Empty until the snapshot is complete."""
+    @_builtins.property
+    def existing(self) -> Global___Operation:
+        """One unfinished operation of the snapshot that opens the stream."""
+
+    @_builtins.property
+    def snapshot_done(self) -> Global___OperationSnapshotDone:
+        """The snapshot is complete; what follows are changes after this message's revision."""
+
+    @_builtins.property
+    def change(self) -> Global___Operation:
+        """A new version; each is sent, in order."""
+
+    @_builtins.property
+    def left(self) -> Global___Operation:
+        """The newest version of one that does not match the filter any more."""
+
+    @_builtins.property
+    def bookmark(self) -> Global___OperationBookmark:
+        """Nothing happened up to this message's revision that the watch would show."""
+
+    def __init__(
+        self,
+        *,
+        existing: Global___Operation | None = ...,
+        snapshot_done: Global___OperationSnapshotDone | None = ...,
+        change: Global___Operation | None = ...,
+        left: Global___Operation | None = ...,
+        bookmark: Global___OperationBookmark | None = ...,
+        revision: _builtins.int = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["existing", "snapshot_done", "change", "left", "bookmark"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchOperationsResponse: _TypeAlias = WatchOperationsResponse  # noqa: Y015
+
+@_typing.final
+class OperationSnapshotDone(_message.Message):
+    """Marks the end of the snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many operations the snapshot held."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationSnapshotDone: _TypeAlias = OperationSnapshotDone  # noqa: Y015
+
+@_typing.final
+class OperationBookmark(_message.Message):
+    """A sign of life of a watch, with the token to go on with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationBookmark: _TypeAlias = OperationBookmark  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperationServiceStub:
-    """Shows the work that stead has accepted from the caller's project.
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,25 @@ class OperationServiceStub:
                 request_serializer=stead_dot_v1_dot_operation__pb2.WaitOperationRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_operation__pb2.WaitOperationResponse.FromString,
                 _registered_method=True)
+        self.WatchOperation = channel.unary_stream(
+                '/stead.v1.OperationService/WatchOperation',
+                request_serializer=stead_dot_v1_dot_operation__pb2.WatchOperationRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_operation__pb2.WatchOperationResponse.FromString,
+                _registered_method=True)
+        self.WatchOperations = channel.unary_stream(
+                '/stead.v1.OperationService/WatchOperations',
+                request_serializer=stead_dot_v1_dot_operation__pb2.WatchOperationsRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_operation__pb2.WatchOperationsResponse.FromString,
+                _registered_method=True)
+        self.CancelOperation = channel.unary_unary(
+                '/stead.v1.OperationService/CancelOperation',
+                request_serializer=stead_dot_v1_dot_operation__pb2.CancelOperationRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_operation__pb2.CancelOperationResponse.FromString,
+                _registered_method=True)
 
 
 class OperationServiceServicer:
-    """Shows the work that stead has accepted from the caller's project.
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun.
     """
 
     def GetOperation(self, request, context):
@@ -64,7 +79,8 @@ class OperationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOperations(self, request, context):
-        """Lists operations, oldest first, in pages.
+        """Lists operations in pages, all true to the same revision.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +89,30 @@ class OperationServiceServicer:
     def WaitOperation(self, request, context):
         """Answers when the operation has ended, or with its present state after the timeout.
         Errors: NOT_FOUND (OPERATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchOperation(self, request, context):
+        """Streams one operation as it is and each of its changes, and ends after the one that ends it.
+        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchOperations(self, request, context):
+        """Streams the operations that are under way, a mark that the snapshot is complete, and from then on each change of any
+        operation; with a resume token the changes after it. Errors: as for WatchInstances.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOperation(self, request, context):
+        """Calls an operation off while nothing of it is done on any host: the creation of an instance that still waits for one.
+        The instance is then DELETED. Errors: NOT_FOUND (OPERATION_NOT_FOUND), FAILED_PRECONDITION (OPERATION_NOT_CANCELLABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +136,21 @@ def add_OperationServiceServicer_to_server(servicer, server):
                     request_deserializer=stead_dot_v1_dot_operation__pb2.WaitOperationRequest.FromString,
                     response_serializer=stead_dot_v1_dot_operation__pb2.WaitOperationResponse.SerializeToString,
             ),
+            'WatchOperation': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOperation,
+                    request_deserializer=stead_dot_v1_dot_operation__pb2.WatchOperationRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_operation__pb2.WatchOperationResponse.SerializeToString,
+            ),
+            'WatchOperations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchOperations,
+                    request_deserializer=stead_dot_v1_dot_operation__pb2.WatchOperationsRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_operation__pb2.WatchOperationsResponse.SerializeToString,
+            ),
+            'CancelOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOperation,
+                    request_deserializer=stead_dot_v1_dot_operation__pb2.CancelOperationRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_operation__pb2.CancelOperationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'stead.v1.OperationService', rpc_method_handlers)
@@ -105,7 +160,7 @@ def add_OperationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationService:
-    """Shows the work that stead has accepted from the caller's project.
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun.
     """
 
     @staticmethod
@@ -179,6 +234,87 @@ class OperationService:
             '/stead.v1.OperationService/WaitOperation',
             stead_dot_v1_dot_operation__pb2.WaitOperationRequest.SerializeToString,
             stead_dot_v1_dot_operation__pb2.WaitOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stead.v1.OperationService/WatchOperation',
+            stead_dot_v1_dot_operation__pb2.WatchOperationRequest.SerializeToString,
+            stead_dot_v1_dot_operation__pb2.WatchOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stead.v1.OperationService/WatchOperations',
+            stead_dot_v1_dot_operation__pb2.WatchOperationsRequest.SerializeToString,
+            stead_dot_v1_dot_operation__pb2.WatchOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.OperationService/CancelOperation',
+            stead_dot_v1_dot_operation__pb2.CancelOperationRequest.SerializeToString,
+            stead_dot_v1_dot_operation__pb2.CancelOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

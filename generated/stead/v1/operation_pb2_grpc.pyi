@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationServiceStub:
-    """Shows the work that stead has accepted from the caller's project."""
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,28 +36,56 @@ class OperationServiceStub:
     GetOperation: _grpc.UnaryUnaryMultiCallable[_operation_pb2.GetOperationRequest, _operation_pb2.GetOperationResponse]
     """Shows one operation. Errors: NOT_FOUND (OPERATION_NOT_FOUND), also for one of another project."""
     ListOperations: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListOperationsRequest, _operation_pb2.ListOperationsResponse]
-    """Lists operations, oldest first, in pages."""
+    """Lists operations in pages, all true to the same revision.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     WaitOperation: _grpc.UnaryUnaryMultiCallable[_operation_pb2.WaitOperationRequest, _operation_pb2.WaitOperationResponse]
     """Answers when the operation has ended, or with its present state after the timeout.
     Errors: NOT_FOUND (OPERATION_NOT_FOUND).
     """
+    WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_pb2.WatchOperationRequest, _operation_pb2.WatchOperationResponse]
+    """Streams one operation as it is and each of its changes, and ends after the one that ends it.
+    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+    """
+    WatchOperations: _grpc.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]
+    """Streams the operations that are under way, a mark that the snapshot is complete, and from then on each change of any
+    operation; with a resume token the changes after it. Errors: as for WatchInstances.
+    """
+    CancelOperation: _grpc.UnaryUnaryMultiCallable[_operation_pb2.CancelOperationRequest, _operation_pb2.CancelOperationResponse]
+    """Calls an operation off while nothing of it is done on any host: the creation of an instance that still waits for one.
+    The instance is then DELETED. Errors: NOT_FOUND (OPERATION_NOT_FOUND), FAILED_PRECONDITION (OPERATION_NOT_CANCELLABLE).
+    """
 
 @_typing.type_check_only
 class OperationServiceAsyncStub(OperationServiceStub):
-    """Shows the work that stead has accepted from the caller's project."""
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOperation: _aio.UnaryUnaryMultiCallable[_operation_pb2.GetOperationRequest, _operation_pb2.GetOperationResponse]  # type: ignore[assignment]
     """Shows one operation. Errors: NOT_FOUND (OPERATION_NOT_FOUND), also for one of another project."""
     ListOperations: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListOperationsRequest, _operation_pb2.ListOperationsResponse]  # type: ignore[assignment]
-    """Lists operations, oldest first, in pages."""
+    """Lists operations in pages, all true to the same revision.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     WaitOperation: _aio.UnaryUnaryMultiCallable[_operation_pb2.WaitOperationRequest, _operation_pb2.WaitOperationResponse]  # type: ignore[assignment]
     """Answers when the operation has ended, or with its present state after the timeout.
     Errors: NOT_FOUND (OPERATION_NOT_FOUND).
     """
+    WatchOperation: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationRequest, _operation_pb2.WatchOperationResponse]  # type: ignore[assignment]
+    """Streams one operation as it is and each of its changes, and ends after the one that ends it.
+    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+    """
+    WatchOperations: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]  # type: ignore[assignment]
+    """Streams the operations that are under way, a mark that the snapshot is complete, and from then on each change of any
+    operation; with a resume token the changes after it. Errors: as for WatchInstances.
+    """
+    CancelOperation: _aio.UnaryUnaryMultiCallable[_operation_pb2.CancelOperationRequest, _operation_pb2.CancelOperationResponse]  # type: ignore[assignment]
+    """Calls an operation off while nothing of it is done on any host: the creation of an instance that still waits for one.
+    The instance is then DELETED. Errors: NOT_FOUND (OPERATION_NOT_FOUND), FAILED_PRECONDITION (OPERATION_NOT_CANCELLABLE).
+    """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the work that stead has accepted from the caller's project."""
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun."""
 
     @_abc_1.abstractmethod
     def GetOperation(
@@ -73,7 +101,9 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.ListOperationsResponse, _abc.Awaitable[_operation_pb2.ListOperationsResponse]]:
-        """Lists operations, oldest first, in pages."""
+        """Lists operations in pages, all true to the same revision.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
 
     @_abc_1.abstractmethod
     def WaitOperation(
@@ -83,6 +113,36 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operation_pb2.WaitOperationResponse, _abc.Awaitable[_operation_pb2.WaitOperationResponse]]:
         """Answers when the operation has ended, or with its present state after the timeout.
         Errors: NOT_FOUND (OPERATION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchOperation(
+        self,
+        request: _operation_pb2.WatchOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operation_pb2.WatchOperationResponse], _abc.AsyncIterator[_operation_pb2.WatchOperationResponse]]:
+        """Streams one operation as it is and each of its changes, and ends after the one that ends it.
+        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchOperations(
+        self,
+        request: _operation_pb2.WatchOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operation_pb2.WatchOperationsResponse], _abc.AsyncIterator[_operation_pb2.WatchOperationsResponse]]:
+        """Streams the operations that are under way, a mark that the snapshot is complete, and from then on each change of any
+        operation; with a resume token the changes after it. Errors: as for WatchInstances.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOperation(
+        self,
+        request: _operation_pb2.CancelOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.CancelOperationResponse, _abc.Awaitable[_operation_pb2.CancelOperationResponse]]:
+        """Calls an operation off while nothing of it is done on any host: the creation of an instance that still waits for one.
+        The instance is then DELETED. Errors: NOT_FOUND (OPERATION_NOT_FOUND), FAILED_PRECONDITION (OPERATION_NOT_CANCELLABLE).
         """
 
 def add_OperationServiceServicer_to_server(servicer: OperationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

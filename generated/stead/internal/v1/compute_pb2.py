@@ -22,70 +22,73 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from stead.internal.v1 import resource_pb2 as stead_dot_internal_dot_v1_dot_resource__pb2
 from stead.v1 import host_pb2 as stead_dot_v1_dot_host__pb2
 from stead.v1 import image_pb2 as stead_dot_v1_dot_image__pb2
 from stead.v1 import instance_pb2 as stead_dot_v1_dot_instance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstead/internal/v1/compute.proto\x12\x11stead.internal.v1\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\x1a\x17stead/v1/instance.proto\"\x91\x02\n\x1bStreamInstanceStatesRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x18.stead.internal.v1.HelloH\x00R\x05hello\x12\x45\n\x0cobservations\x18\x02 \x01(\x0b\x32\x1f.stead.internal.v1.ObservationsH\x00R\x0cobservations\x12-\n\x04\x62\x65\x61t\x18\x03 \x01(\x0b\x32\x17.stead.internal.v1.BeatH\x00R\x04\x62\x65\x61t\x12@\n\x0bview_wanted\x18\x04 \x01(\x0b\x32\x1d.stead.internal.v1.ViewWantedH\x00R\nviewWantedB\x08\n\x06saying\"\xae\x02\n\x1cStreamInstanceStatesResponse\x12-\n\x04view\x18\x01 \x01(\x0b\x32\x17.stead.internal.v1.ViewH\x00R\x04view\x12Q\n\x10\x61\x63knowledgements\x18\x02 \x01(\x0b\x32#.stead.internal.v1.AcknowledgementsH\x00R\x10\x61\x63knowledgements\x12@\n\x0b\x62\x65\x61t_answer\x18\x03 \x01(\x0b\x32\x1d.stead.internal.v1.BeatAnswerH\x00R\nbeatAnswer\x12?\n\nsuperseded\x18\x04 \x01(\x0b\x32\x1d.stead.internal.v1.SupersededH\x00R\nsupersededB\t\n\x07telling\"\x8e\x03\n\x05Hello\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x1d\n\nmachine_id\x18\x02 \x01(\tR\tmachineId\x12\x17\n\x07\x62oot_id\x18\x03 \x01(\tR\x06\x62ootId\x12#\n\ragent_version\x18\x04 \x01(\tR\x0c\x61gentVersion\x12/\n\x08\x63\x61pacity\x18\x05 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08\x63\x61pacity\x12/\n\x08reserved\x18\x06 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08reserved\x12\x39\n\novercommit\x18\x07 \x01(\x0b\x32\x19.stead.v1.OvercommitRatioR\novercommit\x12@\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32\x1c.stead.v1.DriverCapabilitiesR\x0c\x63\x61pabilities\x12\x30\n\x06guests\x18\t \x03(\x0b\x32\x18.stead.internal.v1.GuestR\x06guests\"\x9c\x01\n\x05Guest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x02 \x01(\x03R\x05\x65poch\x12-\n\x12\x61pplied_generation\x18\x03 \x01(\x03R\x11\x61ppliedGeneration\x12-\n\x05power\x18\x04 \x01(\x0e\x32\x17.stead.v1.InstancePowerR\x05power\"R\n\x0cObservations\x12\x42\n\x0cobservations\x18\x01 \x03(\x0b\x32\x1e.stead.internal.v1.ObservationR\x0cobservations\"\xa8\x02\n\x0bObservation\x12\x1a\n\x08sequence\x18\x01 \x01(\x03R\x08sequence\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12-\n\x12\x61pplied_generation\x18\x04 \x01(\x03R\x11\x61ppliedGeneration\x12-\n\x05power\x18\x05 \x01(\x0e\x32\x17.stead.v1.InstancePowerR\x05power\x12\x16\n\x06\x61\x62sent\x18\x06 \x01(\x08R\x06\x61\x62sent\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1a.stead.internal.v1.FailureR\x07\x66\x61ilure\x12\x1a\n\x08progress\x18\x08 \x01(\tR\x08progress\";\n\x07\x46\x61ilure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"R\n\x10\x41\x63knowledgements\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.stead.internal.v1.ObservationResultR\x07results\"p\n\x11ObservationResult\x12\x1a\n\x08sequence\x18\x01 \x01(\x03R\x08sequence\x12?\n\x07outcome\x18\x02 \x01(\x0e\x32%.stead.internal.v1.ObservationOutcomeR\x07outcome\"\x06\n\x04\x42\x65\x61t\"5\n\nBeatAnswer\x12\'\n\x0fwanted_revision\x18\x01 \x01(\x03R\x0ewantedRevision\"\x0c\n\nViewWanted\"\x0c\n\nSuperseded\"\xab\x01\n\x04View\x12\x19\n\x08\x63loud_id\x18\x01 \x01(\tR\x07\x63loudId\x12\x17\n\x07host_id\x18\x02 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x03 \x01(\x03R\x0bincarnation\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\x12\x31\n\x06wanted\x18\x05 \x03(\x0b\x32\x19.stead.internal.v1.WantedR\x06wanted\"\xa8\x01\n\x06Wanted\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x02 \x01(\x03R\x05\x65poch\x12\x1e\n\ngeneration\x18\x03 \x01(\x03R\ngeneration\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\x12+\n\x04spec\x18\x05 \x01(\x0b\x32\x17.stead.internal.v1.SpecR\x04spec\"\xc7\x02\n\x04Spec\x12\x18\n\x07present\x18\x01 \x01(\x08R\x07present\x12\x10\n\x03run\x18\x02 \x01(\x08R\x03run\x12\x12\n\x04\x62oot\x18\x03 \x01(\x03R\x04\x62oot\x12\x1d\n\nproject_id\x18\x04 \x01(\tR\tprojectId\x12\x12\n\x04name\x18\x05 \x01(\tR\x04name\x12\x14\n\x05vcpus\x18\x06 \x01(\x05R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x07 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x08 \x01(\x03R\x07\x64iskGib\x12\x37\n\x05image\x18\t \x01(\x0b\x32!.stead.internal.v1.ImageReferenceR\x05image\x12&\n\x0fssh_public_keys\x18\n \x03(\tR\rsshPublicKeys\x12\x1b\n\tuser_data\x18\x0b \x01(\x0cR\x08userData\"\xac\x01\n\x0eImageReference\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x13.stead.v1.ImageKindR\x04kind\x12:\n\x0c\x61rchitecture\x18\x04 \x01(\x0e\x32\x16.stead.v1.ArchitectureR\x0c\x61rchitecture\"|\n\x0c\x43ommandBatch\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12\x31\n\x06wanted\x18\x03 \x03(\x0b\x32\x19.stead.internal.v1.WantedR\x06wanted\"\xd0\x01\n\x08Question\x12\x16\n\x06ticket\x18\x01 \x01(\tR\x06ticket\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12)\n\x10ingress_endpoint\x18\x04 \x01(\tR\x0fingressEndpoint\x12\x43\n\x0b\x63onsole_log\x18\x05 \x01(\x0b\x32 .stead.internal.v1.ConsoleLogAskH\x00R\nconsoleLogB\x05\n\x03\x61sk\",\n\rConsoleLogAsk\x12\x1b\n\tmax_bytes\x18\x01 \x01(\x05R\x08maxBytes\"\xcd\x01\n\rAttachRequest\x12\x18\n\x06ticket\x18\x01 \x01(\tH\x00R\x06ticket\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunk\x12J\n\x0f\x63onsole_log_end\x18\x03 \x01(\x0b\x32 .stead.internal.v1.ConsoleLogEndH\x00R\rconsoleLogEnd\x12\x36\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1a.stead.internal.v1.FailureH\x00R\x07\x66\x61ilureB\x06\n\x04part\"2\n\rConsoleLogEnd\x12!\n\x0cstart_offset\x18\x01 \x01(\x03R\x0bstartOffset\"\x10\n\x0e\x41ttachResponse\"}\n\x10\x46\x65tchBlobRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x16\n\x06offset\x18\x03 \x01(\x03R\x06offset\x12 \n\x0bincarnation\x18\x04 \x01(\x03R\x0bincarnation\")\n\x11\x46\x65tchBlobResponse\x12\x14\n\x05\x63hunk\x18\x01 \x01(\x0cR\x05\x63hunk*\xc8\x01\n\x12ObservationOutcome\x12#\n\x1fOBSERVATION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOBSERVATION_OUTCOME_APPLIED\x10\x01\x12!\n\x1dOBSERVATION_OUTCOME_DUPLICATE\x10\x02\x12%\n!OBSERVATION_OUTCOME_NO_SUCH_CLAIM\x10\x03\x12\"\n\x1eOBSERVATION_OUTCOME_SUPERSEDED\x10\x04\x32\xc1\x02\n\x15\x43omputeIngressService\x12{\n\x14StreamInstanceStates\x12..stead.internal.v1.StreamInstanceStatesRequest\x1a/.stead.internal.v1.StreamInstanceStatesResponse(\x01\x30\x01\x12X\n\tFetchBlob\x12#.stead.internal.v1.FetchBlobRequest\x1a$.stead.internal.v1.FetchBlobResponse0\x01\x12Q\n\x06\x41ttach\x12 .stead.internal.v1.AttachRequest\x1a!.stead.internal.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fstead/internal/v1/compute.proto\x12\x11stead.internal.v1\x1a stead/internal/v1/resource.proto\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\x1a\x17stead/v1/instance.proto\"\x91\x02\n\x1bStreamInstanceStatesRequest\x12\x30\n\x05hello\x18\x01 \x01(\x0b\x32\x18.stead.internal.v1.HelloH\x00R\x05hello\x12\x45\n\x0cobservations\x18\x02 \x01(\x0b\x32\x1f.stead.internal.v1.ObservationsH\x00R\x0cobservations\x12-\n\x04\x62\x65\x61t\x18\x03 \x01(\x0b\x32\x17.stead.internal.v1.BeatH\x00R\x04\x62\x65\x61t\x12@\n\x0bview_wanted\x18\x04 \x01(\x0b\x32\x1d.stead.internal.v1.ViewWantedH\x00R\nviewWantedB\x08\n\x06saying\"\xae\x02\n\x1cStreamInstanceStatesResponse\x12-\n\x04view\x18\x01 \x01(\x0b\x32\x17.stead.internal.v1.ViewH\x00R\x04view\x12Q\n\x10\x61\x63knowledgements\x18\x02 \x01(\x0b\x32#.stead.internal.v1.AcknowledgementsH\x00R\x10\x61\x63knowledgements\x12@\n\x0b\x62\x65\x61t_answer\x18\x03 \x01(\x0b\x32\x1d.stead.internal.v1.BeatAnswerH\x00R\nbeatAnswer\x12?\n\nsuperseded\x18\x04 \x01(\x0b\x32\x1d.stead.internal.v1.SupersededH\x00R\nsupersededB\t\n\x07telling\"\x8e\x03\n\x05Hello\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x1d\n\nmachine_id\x18\x02 \x01(\tR\tmachineId\x12\x17\n\x07\x62oot_id\x18\x03 \x01(\tR\x06\x62ootId\x12#\n\ragent_version\x18\x04 \x01(\tR\x0c\x61gentVersion\x12/\n\x08\x63\x61pacity\x18\x05 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08\x63\x61pacity\x12/\n\x08reserved\x18\x06 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x08reserved\x12\x39\n\novercommit\x18\x07 \x01(\x0b\x32\x19.stead.v1.OvercommitRatioR\novercommit\x12@\n\x0c\x63\x61pabilities\x18\x08 \x01(\x0b\x32\x1c.stead.v1.DriverCapabilitiesR\x0c\x63\x61pabilities\x12\x30\n\x06guests\x18\t \x03(\x0b\x32\x18.stead.internal.v1.GuestR\x06guests\"\x9c\x01\n\x05Guest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x02 \x01(\x03R\x05\x65poch\x12-\n\x12\x61pplied_generation\x18\x03 \x01(\x03R\x11\x61ppliedGeneration\x12-\n\x05power\x18\x04 \x01(\x0e\x32\x17.stead.v1.InstancePowerR\x05power\"R\n\x0cObservations\x12\x42\n\x0cobservations\x18\x01 \x03(\x0b\x32\x1e.stead.internal.v1.ObservationR\x0cobservations\"\xa8\x02\n\x0bObservation\x12\x1a\n\x08sequence\x18\x01 \x01(\x03R\x08sequence\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12-\n\x12\x61pplied_generation\x18\x04 \x01(\x03R\x11\x61ppliedGeneration\x12-\n\x05power\x18\x05 \x01(\x0e\x32\x17.stead.v1.InstancePowerR\x05power\x12\x16\n\x06\x61\x62sent\x18\x06 \x01(\x08R\x06\x61\x62sent\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1a.stead.internal.v1.FailureR\x07\x66\x61ilure\x12\x1a\n\x08progress\x18\x08 \x01(\tR\x08progress\"[\n\x07\x46\x61ilure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1e\n\ngeneration\x18\x03 \x01(\x03R\ngeneration\"R\n\x10\x41\x63knowledgements\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.stead.internal.v1.ObservationResultR\x07results\"p\n\x11ObservationResult\x12\x1a\n\x08sequence\x18\x01 \x01(\x03R\x08sequence\x12?\n\x07outcome\x18\x02 \x01(\x0e\x32%.stead.internal.v1.ObservationOutcomeR\x07outcome\"\x06\n\x04\x42\x65\x61t\"5\n\nBeatAnswer\x12\'\n\x0fwanted_revision\x18\x01 \x01(\x03R\x0ewantedRevision\"\x0c\n\nViewWanted\"\x0c\n\nSuperseded\"\xab\x01\n\x04View\x12\x19\n\x08\x63loud_id\x18\x01 \x01(\tR\x07\x63loudId\x12\x17\n\x07host_id\x18\x02 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x03 \x01(\x03R\x0bincarnation\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\x12\x31\n\x06wanted\x18\x05 \x03(\x0b\x32\x19.stead.internal.v1.WantedR\x06wanted\"\xd8\x01\n\x06Wanted\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x02 \x01(\x03R\x05\x65poch\x12\x1e\n\ngeneration\x18\x03 \x01(\x03R\ngeneration\x12\x1a\n\x08revision\x18\x04 \x01(\x03R\x08revision\x12+\n\x04spec\x18\x05 \x01(\x0b\x32\x17.stead.internal.v1.SpecR\x04spec\x12.\n\x05trace\x18\x06 \x01(\x0b\x32\x18.stead.internal.v1.TraceR\x05trace\"\xe0\x02\n\x04Spec\x12\x18\n\x07present\x18\x01 \x01(\x08R\x07present\x12\x10\n\x03run\x18\x02 \x01(\x08R\x03run\x12\x12\n\x04\x62oot\x18\x03 \x01(\x03R\x04\x62oot\x12\x1d\n\nproject_id\x18\x04 \x01(\tR\tprojectId\x12\x12\n\x04name\x18\x05 \x01(\tR\x04name\x12\x14\n\x05vcpus\x18\x06 \x01(\x05R\x05vcpus\x12\x1d\n\nmemory_mib\x18\x07 \x01(\x03R\tmemoryMib\x12\x19\n\x08\x64isk_gib\x18\x08 \x01(\x03R\x07\x64iskGib\x12\x37\n\x05image\x18\t \x01(\x0b\x32!.stead.internal.v1.ImageReferenceR\x05image\x12&\n\x0fssh_public_keys\x18\n \x03(\tR\rsshPublicKeys\x12\x1b\n\tuser_data\x18\x0b \x01(\x0cR\x08userData\x12\x17\n\x07grace_s\x18\x0c \x01(\x05R\x06graceS\"\xac\x01\n\x0eImageReference\x12\x16\n\x06\x64igest\x18\x01 \x01(\tR\x06\x64igest\x12\x1d\n\nsize_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x13.stead.v1.ImageKindR\x04kind\x12:\n\x0c\x61rchitecture\x18\x04 \x01(\x0e\x32\x16.stead.v1.ArchitectureR\x0c\x61rchitecture\"|\n\x0c\x43ommandBatch\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12\x31\n\x06wanted\x18\x03 \x03(\x0b\x32\x19.stead.internal.v1.WantedR\x06wanted\"\x8b\x02\n\x08Question\x12\x16\n\x06ticket\x18\x01 \x01(\tR\x06ticket\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12)\n\x10ingress_endpoint\x18\x04 \x01(\tR\x0fingressEndpoint\x12\x43\n\x0b\x63onsole_log\x18\x05 \x01(\x0b\x32 .stead.internal.v1.ConsoleLogAskH\x00R\nconsoleLog\x12\x39\n\x07\x63onsole\x18\x06 \x01(\x0b\x32\x1d.stead.internal.v1.ConsoleAskH\x00R\x07\x63onsoleB\x05\n\x03\x61sk\"g\n\nConsoleAsk\x12\x1b\n\x06offset\x18\x01 \x01(\x03H\x00R\x06offset\x88\x01\x01\x12\x14\n\x05write\x18\x02 \x01(\x08R\x05write\x12\x1b\n\ttake_over\x18\x03 \x01(\x08R\x08takeOverB\t\n\x07_offset\",\n\rConsoleLogAsk\x12\x1b\n\tmax_bytes\x18\x01 \x01(\x05R\x08maxBytes\"\xf6\x01\n\rAttachRequest\x12\x18\n\x06ticket\x18\x01 \x01(\tH\x00R\x06ticket\x12\x16\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00R\x05\x63hunk\x12J\n\x0f\x63onsole_log_end\x18\x03 \x01(\x0b\x32 .stead.internal.v1.ConsoleLogEndH\x00R\rconsoleLogEnd\x12\x36\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1a.stead.internal.v1.FailureH\x00R\x07\x66\x61ilure\x12\'\n\x0e\x63onsole_opened\x18\x05 \x01(\x03H\x00R\rconsoleOpenedB\x06\n\x04part\"2\n\rConsoleLogEnd\x12!\n\x0cstart_offset\x18\x01 \x01(\x03R\x0bstartOffset\"&\n\x0e\x41ttachResponse\x12\x14\n\x05input\x18\x01 \x01(\x0cR\x05input\"}\n\x10\x46\x65tchBlobRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x16\n\x06\x64igest\x18\x02 \x01(\tR\x06\x64igest\x12\x16\n\x06offset\x18\x03 \x01(\x03R\x06offset\x12 \n\x0bincarnation\x18\x04 \x01(\x03R\x0bincarnation\")\n\x11\x46\x65tchBlobResponse\x12\x14\n\x05\x63hunk\x18\x01 \x01(\x0cR\x05\x63hunk*\xc8\x01\n\x12ObservationOutcome\x12#\n\x1fOBSERVATION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bOBSERVATION_OUTCOME_APPLIED\x10\x01\x12!\n\x1dOBSERVATION_OUTCOME_DUPLICATE\x10\x02\x12%\n!OBSERVATION_OUTCOME_NO_SUCH_CLAIM\x10\x03\x12\"\n\x1eOBSERVATION_OUTCOME_SUPERSEDED\x10\x04\x32\xc1\x02\n\x15\x43omputeIngressService\x12{\n\x14StreamInstanceStates\x12..stead.internal.v1.StreamInstanceStatesRequest\x1a/.stead.internal.v1.StreamInstanceStatesResponse(\x01\x30\x01\x12X\n\tFetchBlob\x12#.stead.internal.v1.FetchBlobRequest\x1a$.stead.internal.v1.FetchBlobResponse0\x01\x12Q\n\x06\x41ttach\x12 .stead.internal.v1.AttachRequest\x1a!.stead.internal.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stead.internal.v1.compute_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBSERVATIONOUTCOME']._serialized_start=3678
-  _globals['_OBSERVATIONOUTCOME']._serialized_end=3878
-  _globals['_STREAMINSTANCESTATESREQUEST']._serialized_start=123
-  _globals['_STREAMINSTANCESTATESREQUEST']._serialized_end=396
-  _globals['_STREAMINSTANCESTATESRESPONSE']._serialized_start=399
-  _globals['_STREAMINSTANCESTATESRESPONSE']._serialized_end=701
-  _globals['_HELLO']._serialized_start=704
-  _globals['_HELLO']._serialized_end=1102
-  _globals['_GUEST']._serialized_start=1105
-  _globals['_GUEST']._serialized_end=1261
-  _globals['_OBSERVATIONS']._serialized_start=1263
-  _globals['_OBSERVATIONS']._serialized_end=1345
-  _globals['_OBSERVATION']._serialized_start=1348
-  _globals['_OBSERVATION']._serialized_end=1644
-  _globals['_FAILURE']._serialized_start=1646
-  _globals['_FAILURE']._serialized_end=1705
-  _globals['_ACKNOWLEDGEMENTS']._serialized_start=1707
-  _globals['_ACKNOWLEDGEMENTS']._serialized_end=1789
-  _globals['_OBSERVATIONRESULT']._serialized_start=1791
-  _globals['_OBSERVATIONRESULT']._serialized_end=1903
-  _globals['_BEAT']._serialized_start=1905
-  _globals['_BEAT']._serialized_end=1911
-  _globals['_BEATANSWER']._serialized_start=1913
-  _globals['_BEATANSWER']._serialized_end=1966
-  _globals['_VIEWWANTED']._serialized_start=1968
-  _globals['_VIEWWANTED']._serialized_end=1980
-  _globals['_SUPERSEDED']._serialized_start=1982
-  _globals['_SUPERSEDED']._serialized_end=1994
-  _globals['_VIEW']._serialized_start=1997
-  _globals['_VIEW']._serialized_end=2168
-  _globals['_WANTED']._serialized_start=2171
-  _globals['_WANTED']._serialized_end=2339
-  _globals['_SPEC']._serialized_start=2342
-  _globals['_SPEC']._serialized_end=2669
-  _globals['_IMAGEREFERENCE']._serialized_start=2672
-  _globals['_IMAGEREFERENCE']._serialized_end=2844
-  _globals['_COMMANDBATCH']._serialized_start=2846
-  _globals['_COMMANDBATCH']._serialized_end=2970
-  _globals['_QUESTION']._serialized_start=2973
-  _globals['_QUESTION']._serialized_end=3181
-  _globals['_CONSOLELOGASK']._serialized_start=3183
-  _globals['_CONSOLELOGASK']._serialized_end=3227
-  _globals['_ATTACHREQUEST']._serialized_start=3230
-  _globals['_ATTACHREQUEST']._serialized_end=3435
-  _globals['_CONSOLELOGEND']._serialized_start=3437
-  _globals['_CONSOLELOGEND']._serialized_end=3487
-  _globals['_ATTACHRESPONSE']._serialized_start=3489
-  _globals['_ATTACHRESPONSE']._serialized_end=3505
-  _globals['_FETCHBLOBREQUEST']._serialized_start=3507
-  _globals['_FETCHBLOBREQUEST']._serialized_end=3632
-  _globals['_FETCHBLOBRESPONSE']._serialized_start=3634
-  _globals['_FETCHBLOBRESPONSE']._serialized_end=3675
-  _globals['_COMPUTEINGRESSSERVICE']._serialized_start=3881
-  _globals['_COMPUTEINGRESSSERVICE']._serialized_end=4202
+  _globals['_OBSERVATIONOUTCOME']._serialized_start=4044
+  _globals['_OBSERVATIONOUTCOME']._serialized_end=4244
+  _globals['_STREAMINSTANCESTATESREQUEST']._serialized_start=157
+  _globals['_STREAMINSTANCESTATESREQUEST']._serialized_end=430
+  _globals['_STREAMINSTANCESTATESRESPONSE']._serialized_start=433
+  _globals['_STREAMINSTANCESTATESRESPONSE']._serialized_end=735
+  _globals['_HELLO']._serialized_start=738
+  _globals['_HELLO']._serialized_end=1136
+  _globals['_GUEST']._serialized_start=1139
+  _globals['_GUEST']._serialized_end=1295
+  _globals['_OBSERVATIONS']._serialized_start=1297
+  _globals['_OBSERVATIONS']._serialized_end=1379
+  _globals['_OBSERVATION']._serialized_start=1382
+  _globals['_OBSERVATION']._serialized_end=1678
+  _globals['_FAILURE']._serialized_start=1680
+  _globals['_FAILURE']._serialized_end=1771
+  _globals['_ACKNOWLEDGEMENTS']._serialized_start=1773
+  _globals['_ACKNOWLEDGEMENTS']._serialized_end=1855
+  _globals['_OBSERVATIONRESULT']._serialized_start=1857
+  _globals['_OBSERVATIONRESULT']._serialized_end=1969
+  _globals['_BEAT']._serialized_start=1971
+  _globals['_BEAT']._serialized_end=1977
+  _globals['_BEATANSWER']._serialized_start=1979
+  _globals['_BEATANSWER']._serialized_end=2032
+  _globals['_VIEWWANTED']._serialized_start=2034
+  _globals['_VIEWWANTED']._serialized_end=2046
+  _globals['_SUPERSEDED']._serialized_start=2048
+  _globals['_SUPERSEDED']._serialized_end=2060
+  _globals['_VIEW']._serialized_start=2063
+  _globals['_VIEW']._serialized_end=2234
+  _globals['_WANTED']._serialized_start=2237
+  _globals['_WANTED']._serialized_end=2453
+  _globals['_SPEC']._serialized_start=2456
+  _globals['_SPEC']._serialized_end=2808
+  _globals['_IMAGEREFERENCE']._serialized_start=2811
+  _globals['_IMAGEREFERENCE']._serialized_end=2983
+  _globals['_COMMANDBATCH']._serialized_start=2985
+  _globals['_COMMANDBATCH']._serialized_end=3109
+  _globals['_QUESTION']._serialized_start=3112
+  _globals['_QUESTION']._serialized_end=3379
+  _globals['_CONSOLEASK']._serialized_start=3381
+  _globals['_CONSOLEASK']._serialized_end=3484
+  _globals['_CONSOLELOGASK']._serialized_start=3486
+  _globals['_CONSOLELOGASK']._serialized_end=3530
+  _globals['_ATTACHREQUEST']._serialized_start=3533
+  _globals['_ATTACHREQUEST']._serialized_end=3779
+  _globals['_CONSOLELOGEND']._serialized_start=3781
+  _globals['_CONSOLELOGEND']._serialized_end=3831
+  _globals['_ATTACHRESPONSE']._serialized_start=3833
+  _globals['_ATTACHRESPONSE']._serialized_end=3871
+  _globals['_FETCHBLOBREQUEST']._serialized_start=3873
+  _globals['_FETCHBLOBREQUEST']._serialized_end=3998
+  _globals['_FETCHBLOBRESPONSE']._serialized_start=4000
+  _globals['_FETCHBLOBRESPONSE']._serialized_end=4041
+  _globals['_COMPUTEINGRESSSERVICE']._serialized_start=4247
+  _globals['_COMPUTEINGRESSSERVICE']._serialized_end=4568
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from stead.internal.v1 import resource_pb2 as _resource_pb2
 from stead.v1 import host_pb2 as _host_pb2
 from stead.v1 import image_pb2 as _image_pb2
 from stead.v1 import instance_pb2 as _instance_pb2
@@ -324,19 +325,23 @@ class Failure(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Stable UPPER_SNAKE cause."""
     message: _builtins.str
     """What happened, for people."""
+    generation: _builtins.int
+    """The generation that could not be made; 0 if the host does not say."""
     def __init__(
         self,
         *,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -516,6 +521,7 @@ class Wanted(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """For whose guest this is the wish."""
     epoch: _builtins.int
@@ -528,6 +534,10 @@ class Wanted(_message.Message):
     def spec(self) -> Global___Spec:
         """What shall be."""
 
+    @_builtins.property
+    def trace(self) -> _resource_pb2.Trace:
+        """The call that made this wish, while its operation is under way."""
+
     def __init__(
         self,
         *,
@@ -536,10 +546,11 @@ class Wanted(_message.Message):
         generation: _builtins.int = ...,
         revision: _builtins.int = ...,
         spec: Global___Spec | None = ...,
+        trace: _resource_pb2.Trace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "instance_id", b"instance_id", "revision", b"revision", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "instance_id", b"instance_id", "revision", b"revision", "spec", b"spec", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -562,6 +573,7 @@ class Spec(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     SSH_PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
     USER_DATA_FIELD_NUMBER: _builtins.int
+    GRACE_S_FIELD_NUMBER: _builtins.int
     present: _builtins.bool
     """Whether the guest shall exist on the host; if not, all of it is erased."""
     run: _builtins.bool
@@ -580,6 +592,8 @@ class Spec(_message.Message):
     """Disk in GiB."""
     user_data: _builtins.bytes
     """For the config drive, at most 8 KiB."""
+    grace_s: _builtins.int
+    """How long the guest may take to shut down by itself when it must go off or boot anew, in seconds; 0 switches it off at once."""
     @_builtins.property
     def image(self) -> Global___ImageReference:
         """What to start from."""
@@ -602,10 +616,11 @@ class Spec(_message.Message):
         image: Global___ImageReference | None = ...,
         ssh_public_keys: _abc.Iterable[_builtins.str] | None = ...,
         user_data: _builtins.bytes = ...,
+        grace_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "disk_gib", b"disk_gib", "image", b"image", "memory_mib", b"memory_mib", "name", b"name", "present", b"present", "project_id", b"project_id", "run", b"run", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data", "vcpus", b"vcpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "disk_gib", b"disk_gib", "grace_s", b"grace_s", "image", b"image", "memory_mib", b"memory_mib", "name", b"name", "present", b"present", "project_id", b"project_id", "run", b"run", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data", "vcpus", b"vcpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -688,6 +703,7 @@ class Question(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     INGRESS_ENDPOINT_FIELD_NUMBER: _builtins.int
     CONSOLE_LOG_FIELD_NUMBER: _builtins.int
+    CONSOLE_FIELD_NUMBER: _builtins.int
     ticket: _builtins.str
     """One-time secret, bound to user, instance, epoch and replica for 30 s."""
     instance_id: _builtins.str
@@ -700,6 +716,10 @@ class Question(_message.Message):
     def console_log(self) -> Global___ConsoleLogAsk:
         """The newest part of the console's log."""
 
+    @_builtins.property
+    def console(self) -> Global___ConsoleAsk:
+        """The console itself."""
+
     def __init__(
         self,
         *,
@@ -708,16 +728,49 @@ class Question(_message.Message):
         epoch: _builtins.int = ...,
         ingress_endpoint: _builtins.str = ...,
         console_log: Global___ConsoleLogAsk | None = ...,
+        console: Global___ConsoleAsk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "console_log", b"console_log"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "console", b"console", "console_log", b"console_log"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "console_log", b"console_log", "epoch", b"epoch", "ingress_endpoint", b"ingress_endpoint", "instance_id", b"instance_id", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "console", b"console", "console_log", b"console_log", "epoch", b"epoch", "ingress_endpoint", b"ingress_endpoint", "instance_id", b"instance_id", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_ask: _TypeAlias = _typing.Literal["console_log"]  # noqa: Y015
+    _WhichOneofReturnType_ask: _TypeAlias = _typing.Literal["console_log", "console"]  # noqa: Y015
     _WhichOneofArgType_ask: _TypeAlias = _typing.Literal["ask", b"ask"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_ask) -> _WhichOneofReturnType_ask | None: ...
 
 Global___Question: _TypeAlias = Question  # noqa: Y015
+
+@_typing.final
+class ConsoleAsk(_message.Message):
+    """Asks to be joined to a console."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    WRITE_FIELD_NUMBER: _builtins.int
+    TAKE_OVER_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """From where to read; unset begins with what comes from now on."""
+    write: _builtins.bool
+    """Whether input will come."""
+    take_over: _builtins.bool
+    """Whether the one who writes now is put off."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int | None = ...,
+        write: _builtins.bool = ...,
+        take_over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_offset", b"_offset", "offset", b"offset", "take_over", b"take_over", "write", b"write"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__offset: _TypeAlias = _typing.Literal["offset"]  # noqa: Y015
+    _WhichOneofArgType__offset: _TypeAlias = _typing.Literal["_offset", b"_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__offset) -> _WhichOneofReturnType__offset | None: ...
+
+Global___ConsoleAsk: _TypeAlias = ConsoleAsk  # noqa: Y015
 
 @_typing.final
 class ConsoleLogAsk(_message.Message):
@@ -751,17 +804,22 @@ class AttachRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     CONSOLE_LOG_END_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    CONSOLE_OPENED_FIELD_NUMBER: _builtins.int
     ticket: _builtins.str
     """The question's ticket."""
     chunk: _builtins.bytes
     """The next bytes of the answer, at most 64 KiB."""
+    console_opened: _builtins.int
+    """Begins the answer about a console: the position of the first byte that will be sent. Chunks follow."""
     @_builtins.property
     def console_log_end(self) -> Global___ConsoleLogEnd:
         """Ends an answer about a console log: what the bytes were."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """The question could not be answered."""
+        """The question could not be answered, or its answer ends here: of a console CONSOLE_IN_USE, CONSOLE_TAKEN_OVER,
+        CONSOLE_OFFSET_GONE, CONSOLE_NOT_READY.
+        """
 
     def __init__(
         self,
@@ -770,12 +828,13 @@ class AttachRequest(_message.Message):
         chunk: _builtins.bytes = ...,
         console_log_end: Global___ConsoleLogEnd | None = ...,
         failure: Global___Failure | None = ...,
+        console_opened: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "console_log_end", b"console_log_end", "failure", b"failure", "part", b"part", "ticket", b"ticket"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "console_log_end", b"console_log_end", "console_opened", b"console_opened", "failure", b"failure", "part", b"part", "ticket", b"ticket"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "console_log_end", b"console_log_end", "failure", b"failure", "part", b"part", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "console_log_end", b"console_log_end", "console_opened", b"console_opened", "failure", b"failure", "part", b"part", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["ticket", "chunk", "console_log_end", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["ticket", "chunk", "console_log_end", "failure", "console_opened"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -809,12 +868,17 @@ class AttachResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    INPUT_FIELD_NUMBER: _builtins.int
+    input: _builtins.bytes
+    """Bytes for the guest's console, at most 64 KiB."""
     def __init__(
         self,
+        *,
+        input: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

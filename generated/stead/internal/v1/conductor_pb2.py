@@ -25,11 +25,16 @@ _sym_db = _symbol_database.Default()
 from stead.internal.v1 import compute_pb2 as stead_dot_internal_dot_v1_dot_compute__pb2
 from stead.internal.v1 import resource_pb2 as stead_dot_internal_dot_v1_dot_resource__pb2
 from stead.v1 import flavor_pb2 as stead_dot_v1_dot_flavor__pb2
+from stead.v1 import host_pb2 as stead_dot_v1_dot_host__pb2
 from stead.v1 import image_pb2 as stead_dot_v1_dot_image__pb2
 from stead.v1 import instance_pb2 as stead_dot_v1_dot_instance__pb2
+from stead.v1 import key_pair_pb2 as stead_dot_v1_dot_key__pair__pb2
+from stead.v1 import operation_pb2 as stead_dot_v1_dot_operation__pb2
+from stead.v1 import project_pb2 as stead_dot_v1_dot_project__pb2
+from stead.v1 import quota_pb2 as stead_dot_v1_dot_quota__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stead/internal/v1/conductor.proto\x12\x11stead.internal.v1\x1a\x1fstead/internal/v1/compute.proto\x1a stead/internal/v1/resource.proto\x1a\x15stead/v1/flavor.proto\x1a\x14stead/v1/image.proto\x1a\x17stead/v1/instance.proto\"b\n\x06\x43\x61ller\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x1d\n\nproject_id\x18\x02 \x01(\tR\tprojectId\x12\x1f\n\x0b\x63loud_admin\x18\x03 \x01(\x08R\ncloudAdmin\"\xec\x01\n\tItemError\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x46\n\x08metadata\x18\x04 \x03(\x0b\x32*.stead.internal.v1.ItemError.MetadataEntryR\x08metadata\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xf7\x03\n\x08Mutation\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12J\n\x0f\x63reate_instance\x18\x02 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestH\x00R\x0e\x63reateInstance\x12J\n\x0f\x64\x65lete_instance\x18\x03 \x01(\x0b\x32\x1f.stead.v1.DeleteInstanceRequestH\x00R\x0e\x64\x65leteInstance\x12\x44\n\rcreate_flavor\x18\x04 \x01(\x0b\x32\x1d.stead.v1.CreateFlavorRequestH\x00R\x0c\x63reateFlavor\x12\x44\n\rdelete_flavor\x18\x05 \x01(\x0b\x32\x1d.stead.v1.DeleteFlavorRequestH\x00R\x0c\x64\x65leteFlavor\x12I\n\x0eregister_image\x18\x06 \x01(\x0b\x32 .stead.internal.v1.RegisterImageH\x00R\rregisterImage\x12\x41\n\x0c\x64\x65lete_image\x18\x07 \x01(\x0b\x32\x1c.stead.v1.DeleteImageRequestH\x00R\x0b\x64\x65leteImageB\x06\n\x04wish\"o\n\rRegisterImage\x12<\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1a.stead.v1.ImageDescriptionR\x0b\x64\x65scription\x12 \n\x0cmin_disk_gib\x18\x02 \x01(\x03R\nminDiskGib\"J\n\rAcceptRequest\x12\x39\n\tmutations\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.MutationR\tmutations\"M\n\x0e\x41\x63\x63\x65ptResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32!.stead.internal.v1.MutationResultR\x07results\"\xb8\x01\n\x0eMutationResult\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x37\n\x08resource\x18\x02 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\x08resource\x12\x39\n\toperation\x18\x03 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\toperation\"A\n\x0bReadRequest\x12\x32\n\x07queries\x18\x01 \x03(\x0b\x32\x18.stead.internal.v1.QueryR\x07queries\"\xc4\x02\n\x05Query\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.stead.internal.v1.ResourceKindR\x04kind\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12\x1d\n\nproject_id\x18\x04 \x01(\tR\tprojectId\x12\x19\n\x08\x61\x66ter_id\x18\x05 \x01(\tR\x07\x61\x66terId\x12\x14\n\x05limit\x18\x06 \x01(\x05R\x05limit\x12\x39\n\x05where\x18\x07 \x03(\x0b\x32#.stead.internal.v1.Query.WhereEntryR\x05where\x1a\x38\n\nWhereEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"H\n\x0cReadResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\x1e.stead.internal.v1.QueryResultR\x07results\"\xac\x01\n\x0bQueryResult\x12\x39\n\tresources\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.ResourceR\tresources\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more\x12\x32\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\"Q\n\x12ReadChangesRequest\x12%\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03R\rafterRevision\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\"I\n\x13ReadChangesResponse\x12\x32\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.FeedBatchR\x05\x62\x61tch\">\n\x0cGreetRequest\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x18.stead.internal.v1.HelloR\x05hello\"p\n\rGreetResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"L\n\x0fReadViewRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"s\n\x10ReadViewResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"X\n\x0eObserveRequest\x12\x46\n\x0cobservations\x18\x01 \x03(\x0b\x32\".stead.internal.v1.HostObservationR\x0cobservations\"\x8e\x01\n\x0fHostObservation\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12@\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ObservationR\x0bobservation\"Q\n\x0fObserveResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.stead.internal.v1.ObservationResultR\x07results\"@\n\x0b\x42\x65\x61tRequest\x12\x31\n\x05\x62\x65\x61ts\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.HostBeatR\x05\x62\x65\x61ts\"E\n\x08HostBeat\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"G\n\x0c\x42\x65\x61tResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.stead.internal.v1.BeatResultR\x07results\"U\n\nBeatResult\x12\x1e\n\nsuperseded\x18\x01 \x01(\x08R\nsuperseded\x12\'\n\x0fwanted_revision\x18\x02 \x01(\x03R\x0ewantedRevision2\xc4\x04\n\x10\x43onductorService\x12M\n\x06\x41\x63\x63\x65pt\x12 .stead.internal.v1.AcceptRequest\x1a!.stead.internal.v1.AcceptResponse\x12G\n\x04Read\x12\x1e.stead.internal.v1.ReadRequest\x1a\x1f.stead.internal.v1.ReadResponse\x12\\\n\x0bReadChanges\x12%.stead.internal.v1.ReadChangesRequest\x1a&.stead.internal.v1.ReadChangesResponse\x12J\n\x05Greet\x12\x1f.stead.internal.v1.GreetRequest\x1a .stead.internal.v1.GreetResponse\x12S\n\x08ReadView\x12\".stead.internal.v1.ReadViewRequest\x1a#.stead.internal.v1.ReadViewResponse\x12P\n\x07Observe\x12!.stead.internal.v1.ObserveRequest\x1a\".stead.internal.v1.ObserveResponse\x12G\n\x04\x42\x65\x61t\x12\x1e.stead.internal.v1.BeatRequest\x1a\x1f.stead.internal.v1.BeatResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stead/internal/v1/conductor.proto\x12\x11stead.internal.v1\x1a\x1fstead/internal/v1/compute.proto\x1a stead/internal/v1/resource.proto\x1a\x15stead/v1/flavor.proto\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\x1a\x17stead/v1/instance.proto\x1a\x17stead/v1/key_pair.proto\x1a\x18stead/v1/operation.proto\x1a\x16stead/v1/project.proto\x1a\x14stead/v1/quota.proto\"b\n\x06\x43\x61ller\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x1d\n\nproject_id\x18\x02 \x01(\tR\tprojectId\x12\x1f\n\x0b\x63loud_admin\x18\x03 \x01(\x08R\ncloudAdmin\"\x8e\x03\n\tItemError\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x46\n\x08metadata\x18\x04 \x03(\x0b\x32*.stead.internal.v1.ItemError.MetadataEntryR\x08metadata\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12\\\n\x10quota_violations\x18\x06 \x03(\x0b\x32\x31.stead.internal.v1.ItemError.QuotaViolationsEntryR\x0fquotaViolations\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a\x42\n\x14QuotaViolationsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xbf\x0c\n\x08Mutation\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12J\n\x0f\x63reate_instance\x18\x02 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestH\x00R\x0e\x63reateInstance\x12J\n\x0f\x64\x65lete_instance\x18\x03 \x01(\x0b\x32\x1f.stead.v1.DeleteInstanceRequestH\x00R\x0e\x64\x65leteInstance\x12\x44\n\rcreate_flavor\x18\x04 \x01(\x0b\x32\x1d.stead.v1.CreateFlavorRequestH\x00R\x0c\x63reateFlavor\x12\x44\n\rdelete_flavor\x18\x05 \x01(\x0b\x32\x1d.stead.v1.DeleteFlavorRequestH\x00R\x0c\x64\x65leteFlavor\x12I\n\x0eregister_image\x18\x06 \x01(\x0b\x32 .stead.internal.v1.RegisterImageH\x00R\rregisterImage\x12\x41\n\x0c\x64\x65lete_image\x18\x07 \x01(\x0b\x32\x1c.stead.v1.DeleteImageRequestH\x00R\x0b\x64\x65leteImage\x12I\n\x0e\x62\x61tched_create\x18\x08 \x01(\x0b\x32 .stead.internal.v1.BatchedCreateH\x00R\rbatchedCreate\x12J\n\x0fupdate_instance\x18\t \x01(\x0b\x32\x1f.stead.v1.UpdateInstanceRequestH\x00R\x0eupdateInstance\x12G\n\x0estart_instance\x18\n \x01(\x0b\x32\x1e.stead.v1.StartInstanceRequestH\x00R\rstartInstance\x12\x44\n\rstop_instance\x18\x0b \x01(\x0b\x32\x1d.stead.v1.StopInstanceRequestH\x00R\x0cstopInstance\x12J\n\x0freboot_instance\x18\x0c \x01(\x0b\x32\x1f.stead.v1.RebootInstanceRequestH\x00R\x0erebootInstance\x12>\n\x0b\x65nable_host\x18\r \x01(\x0b\x32\x1b.stead.v1.EnableHostRequestH\x00R\nenableHost\x12\x41\n\x0c\x64isable_host\x18\x0e \x01(\x0b\x32\x1c.stead.v1.DisableHostRequestH\x00R\x0b\x64isableHost\x12H\n\x0f\x63reate_key_pair\x18\x0f \x01(\x0b\x32\x1e.stead.v1.CreateKeyPairRequestH\x00R\rcreateKeyPair\x12H\n\x0f\x64\x65lete_key_pair\x18\x10 \x01(\x0b\x32\x1e.stead.v1.DeleteKeyPairRequestH\x00R\rdeleteKeyPair\x12G\n\x0e\x63reate_project\x18\x11 \x01(\x0b\x32\x1e.stead.v1.CreateProjectRequestH\x00R\rcreateProject\x12G\n\x0eupdate_project\x18\x12 \x01(\x0b\x32\x1e.stead.v1.UpdateProjectRequestH\x00R\rupdateProject\x12G\n\x0e\x64\x65lete_project\x18\x13 \x01(\x0b\x32\x1e.stead.v1.DeleteProjectRequestH\x00R\rdeleteProject\x12\x41\n\x0cupdate_quota\x18\x14 \x01(\x0b\x32\x1c.stead.v1.UpdateQuotaRequestH\x00R\x0bupdateQuota\x12M\n\x10\x63\x61ncel_operation\x18\x15 \x01(\x0b\x32 .stead.v1.CancelOperationRequestH\x00R\x0f\x63\x61ncelOperation\x12.\n\x05trace\x18\x16 \x01(\x0b\x32\x18.stead.internal.v1.TraceR\x05trace\x12 \n\x0ctime_left_ms\x18\x17 \x01(\x05R\ntimeLeftMsB\x06\n\x04wish\"\x80\x01\n\rBatchedCreate\x12\x37\n\x06\x63reate\x18\x01 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestR\x06\x63reate\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12 \n\x0b\x66ingerprint\x18\x03 \x01(\x0cR\x0b\x66ingerprint\"\x94\x01\n\rRegisterImage\x12<\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1a.stead.v1.ImageDescriptionR\x0b\x64\x65scription\x12 \n\x0cmin_disk_gib\x18\x02 \x01(\x03R\nminDiskGib\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"J\n\rAcceptRequest\x12\x39\n\tmutations\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.MutationR\tmutations\"M\n\x0e\x41\x63\x63\x65ptResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32!.stead.internal.v1.MutationResultR\x07results\"\xb8\x01\n\x0eMutationResult\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x37\n\x08resource\x18\x02 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\x08resource\x12\x39\n\toperation\x18\x03 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\toperation\"A\n\x0bReadRequest\x12\x32\n\x07queries\x18\x01 \x03(\x0b\x32\x18.stead.internal.v1.QueryR\x07queries\"\xb4\x03\n\x05Query\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.stead.internal.v1.ResourceKindR\x04kind\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12\x1d\n\nproject_id\x18\x04 \x01(\tR\tprojectId\x12\x19\n\x08\x61\x66ter_id\x18\x05 \x01(\tR\x07\x61\x66terId\x12\x14\n\x05limit\x18\x06 \x01(\x05R\x05limit\x12<\n\nconditions\x18\x08 \x03(\x0b\x32\x1c.stead.internal.v1.ConditionR\nconditions\x12\x32\n\x05order\x18\t \x01(\x0e\x32\x1c.stead.internal.v1.ListOrderR\x05order\x12\x1e\n\ndescending\x18\n \x01(\x08R\ndescending\x12\x1b\n\tafter_key\x18\x0b \x01(\tR\x08\x61\x66terKey\x12\'\n\x0fpinned_revision\x18\x0c \x01(\x03R\x0epinnedRevisionJ\x04\x08\x07\x10\x08R\x05where\"S\n\tCondition\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x18\n\x07negated\x18\x02 \x01(\x08R\x07negated\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\"H\n\x0cReadResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\x1e.stead.internal.v1.QueryResultR\x07results\"\xe0\x01\n\x0bQueryResult\x12\x39\n\tresources\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.ResourceR\tresources\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more\x12\x32\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x17\n\x07last_id\x18\x05 \x01(\tR\x06lastId\x12\x19\n\x08last_key\x18\x06 \x01(\tR\x07lastKey\"Q\n\x12ReadChangesRequest\x12%\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03R\rafterRevision\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\"I\n\x13ReadChangesResponse\x12\x32\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.FeedBatchR\x05\x62\x61tch\">\n\x0cGreetRequest\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x18.stead.internal.v1.HelloR\x05hello\"p\n\rGreetResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"L\n\x0fReadViewRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"s\n\x10ReadViewResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"X\n\x0eObserveRequest\x12\x46\n\x0cobservations\x18\x01 \x03(\x0b\x32\".stead.internal.v1.HostObservationR\x0cobservations\"\x8e\x01\n\x0fHostObservation\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12@\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ObservationR\x0bobservation\"Q\n\x0fObserveResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.stead.internal.v1.ObservationResultR\x07results\"@\n\x0b\x42\x65\x61tRequest\x12\x31\n\x05\x62\x65\x61ts\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.HostBeatR\x05\x62\x65\x61ts\"E\n\x08HostBeat\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"G\n\x0c\x42\x65\x61tResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.stead.internal.v1.BeatResultR\x07results\"U\n\nBeatResult\x12\x1e\n\nsuperseded\x18\x01 \x01(\x08R\nsuperseded\x12\'\n\x0fwanted_revision\x18\x02 \x01(\x03R\x0ewantedRevision\"\x99\x02\n\x0f\x43onverseRequest\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12:\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x0b\x32 .stead.internal.v1.AcceptRequestH\x00R\x06\x61\x63\x63\x65pt\x12\x34\n\x04read\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ReadRequestH\x00R\x04read\x12=\n\x07observe\x18\x04 \x01(\x0b\x32!.stead.internal.v1.ObserveRequestH\x00R\x07observe\x12\x34\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x1e.stead.internal.v1.BeatRequestH\x00R\x04\x62\x65\x61tB\x07\n\x05round\"\xd4\x02\n\x10\x43onverseResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12;\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x0b\x32!.stead.internal.v1.AcceptResponseH\x00R\x06\x61\x63\x63\x65pt\x12\x35\n\x04read\x18\x03 \x01(\x0b\x32\x1f.stead.internal.v1.ReadResponseH\x00R\x04read\x12>\n\x07observe\x18\x04 \x01(\x0b\x32\".stead.internal.v1.ObserveResponseH\x00R\x07observe\x12\x35\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x1f.stead.internal.v1.BeatResponseH\x00R\x04\x62\x65\x61t\x12\x34\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorH\x00R\x05\x65rrorB\x07\n\x05round*O\n\tListOrder\x12\x1a\n\x16LIST_ORDER_UNSPECIFIED\x10\x00\x12\x11\n\rLIST_ORDER_ID\x10\x01\x12\x13\n\x0fLIST_ORDER_NAME\x10\x02\x32\x9d\x05\n\x10\x43onductorService\x12M\n\x06\x41\x63\x63\x65pt\x12 .stead.internal.v1.AcceptRequest\x1a!.stead.internal.v1.AcceptResponse\x12G\n\x04Read\x12\x1e.stead.internal.v1.ReadRequest\x1a\x1f.stead.internal.v1.ReadResponse\x12\\\n\x0bReadChanges\x12%.stead.internal.v1.ReadChangesRequest\x1a&.stead.internal.v1.ReadChangesResponse\x12J\n\x05Greet\x12\x1f.stead.internal.v1.GreetRequest\x1a .stead.internal.v1.GreetResponse\x12S\n\x08ReadView\x12\".stead.internal.v1.ReadViewRequest\x1a#.stead.internal.v1.ReadViewResponse\x12P\n\x07Observe\x12!.stead.internal.v1.ObserveRequest\x1a\".stead.internal.v1.ObserveResponse\x12W\n\x08\x43onverse\x12\".stead.internal.v1.ConverseRequest\x1a#.stead.internal.v1.ConverseResponse(\x01\x30\x01\x12G\n\x04\x42\x65\x61t\x12\x1e.stead.internal.v1.BeatRequest\x1a\x1f.stead.internal.v1.BeatResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,60 +43,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ITEMERROR_METADATAENTRY']._loaded_options = None
   _globals['_ITEMERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_QUERY_WHEREENTRY']._loaded_options = None
-  _globals['_QUERY_WHEREENTRY']._serialized_options = b'8\001'
-  _globals['_CALLER']._serialized_start=193
-  _globals['_CALLER']._serialized_end=291
-  _globals['_ITEMERROR']._serialized_start=294
-  _globals['_ITEMERROR']._serialized_end=530
-  _globals['_ITEMERROR_METADATAENTRY']._serialized_start=471
-  _globals['_ITEMERROR_METADATAENTRY']._serialized_end=530
-  _globals['_MUTATION']._serialized_start=533
-  _globals['_MUTATION']._serialized_end=1036
-  _globals['_REGISTERIMAGE']._serialized_start=1038
-  _globals['_REGISTERIMAGE']._serialized_end=1149
-  _globals['_ACCEPTREQUEST']._serialized_start=1151
-  _globals['_ACCEPTREQUEST']._serialized_end=1225
-  _globals['_ACCEPTRESPONSE']._serialized_start=1227
-  _globals['_ACCEPTRESPONSE']._serialized_end=1304
-  _globals['_MUTATIONRESULT']._serialized_start=1307
-  _globals['_MUTATIONRESULT']._serialized_end=1491
-  _globals['_READREQUEST']._serialized_start=1493
-  _globals['_READREQUEST']._serialized_end=1558
-  _globals['_QUERY']._serialized_start=1561
-  _globals['_QUERY']._serialized_end=1885
-  _globals['_QUERY_WHEREENTRY']._serialized_start=1829
-  _globals['_QUERY_WHEREENTRY']._serialized_end=1885
-  _globals['_READRESPONSE']._serialized_start=1887
-  _globals['_READRESPONSE']._serialized_end=1959
-  _globals['_QUERYRESULT']._serialized_start=1962
-  _globals['_QUERYRESULT']._serialized_end=2134
-  _globals['_READCHANGESREQUEST']._serialized_start=2136
-  _globals['_READCHANGESREQUEST']._serialized_end=2217
-  _globals['_READCHANGESRESPONSE']._serialized_start=2219
-  _globals['_READCHANGESRESPONSE']._serialized_end=2292
-  _globals['_GREETREQUEST']._serialized_start=2294
-  _globals['_GREETREQUEST']._serialized_end=2356
-  _globals['_GREETRESPONSE']._serialized_start=2358
-  _globals['_GREETRESPONSE']._serialized_end=2470
-  _globals['_READVIEWREQUEST']._serialized_start=2472
-  _globals['_READVIEWREQUEST']._serialized_end=2548
-  _globals['_READVIEWRESPONSE']._serialized_start=2550
-  _globals['_READVIEWRESPONSE']._serialized_end=2665
-  _globals['_OBSERVEREQUEST']._serialized_start=2667
-  _globals['_OBSERVEREQUEST']._serialized_end=2755
-  _globals['_HOSTOBSERVATION']._serialized_start=2758
-  _globals['_HOSTOBSERVATION']._serialized_end=2900
-  _globals['_OBSERVERESPONSE']._serialized_start=2902
-  _globals['_OBSERVERESPONSE']._serialized_end=2983
-  _globals['_BEATREQUEST']._serialized_start=2985
-  _globals['_BEATREQUEST']._serialized_end=3049
-  _globals['_HOSTBEAT']._serialized_start=3051
-  _globals['_HOSTBEAT']._serialized_end=3120
-  _globals['_BEATRESPONSE']._serialized_start=3122
-  _globals['_BEATRESPONSE']._serialized_end=3193
-  _globals['_BEATRESULT']._serialized_start=3195
-  _globals['_BEATRESULT']._serialized_end=3280
-  _globals['_CONDUCTORSERVICE']._serialized_start=3283
-  _globals['_CONDUCTORSERVICE']._serialized_end=3863
+  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._loaded_options = None
+  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_LISTORDER']._serialized_start=5703
+  _globals['_LISTORDER']._serialized_end=5782
+  _globals['_CALLER']._serialized_start=311
+  _globals['_CALLER']._serialized_end=409
+  _globals['_ITEMERROR']._serialized_start=412
+  _globals['_ITEMERROR']._serialized_end=810
+  _globals['_ITEMERROR_METADATAENTRY']._serialized_start=683
+  _globals['_ITEMERROR_METADATAENTRY']._serialized_end=742
+  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_start=744
+  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_end=810
+  _globals['_MUTATION']._serialized_start=813
+  _globals['_MUTATION']._serialized_end=2412
+  _globals['_BATCHEDCREATE']._serialized_start=2415
+  _globals['_BATCHEDCREATE']._serialized_end=2543
+  _globals['_REGISTERIMAGE']._serialized_start=2546
+  _globals['_REGISTERIMAGE']._serialized_end=2694
+  _globals['_ACCEPTREQUEST']._serialized_start=2696
+  _globals['_ACCEPTREQUEST']._serialized_end=2770
+  _globals['_ACCEPTRESPONSE']._serialized_start=2772
+  _globals['_ACCEPTRESPONSE']._serialized_end=2849
+  _globals['_MUTATIONRESULT']._serialized_start=2852
+  _globals['_MUTATIONRESULT']._serialized_end=3036
+  _globals['_READREQUEST']._serialized_start=3038
+  _globals['_READREQUEST']._serialized_end=3103
+  _globals['_QUERY']._serialized_start=3106
+  _globals['_QUERY']._serialized_end=3542
+  _globals['_CONDITION']._serialized_start=3544
+  _globals['_CONDITION']._serialized_end=3627
+  _globals['_READRESPONSE']._serialized_start=3629
+  _globals['_READRESPONSE']._serialized_end=3701
+  _globals['_QUERYRESULT']._serialized_start=3704
+  _globals['_QUERYRESULT']._serialized_end=3928
+  _globals['_READCHANGESREQUEST']._serialized_start=3930
+  _globals['_READCHANGESREQUEST']._serialized_end=4011
+  _globals['_READCHANGESRESPONSE']._serialized_start=4013
+  _globals['_READCHANGESRESPONSE']._serialized_end=4086
+  _globals['_GREETREQUEST']._serialized_start=4088
+  _globals['_GREETREQUEST']._serialized_end=4150
+  _globals['_GREETRESPONSE']._serialized_start=4152
+  _globals['_GREETRESPONSE']._serialized_end=4264
+  _globals['_READVIEWREQUEST']._serialized_start=4266
+  _globals['_READVIEWREQUEST']._serialized_end=4342
+  _globals['_READVIEWRESPONSE']._serialized_start=4344
+  _globals['_READVIEWRESPONSE']._serialized_end=4459
+  _globals['_OBSERVEREQUEST']._serialized_start=4461
+  _globals['_OBSERVEREQUEST']._serialized_end=4549
+  _globals['_HOSTOBSERVATION']._serialized_start=4552
+  _globals['_HOSTOBSERVATION']._serialized_end=4694
+  _globals['_OBSERVERESPONSE']._serialized_start=4696
+  _globals['_OBSERVERESPONSE']._serialized_end=4777
+  _globals['_BEATREQUEST']._serialized_start=4779
+  _globals['_BEATREQUEST']._serialized_end=4843
+  _globals['_HOSTBEAT']._serialized_start=4845
+  _globals['_HOSTBEAT']._serialized_end=4914
+  _globals['_BEATRESPONSE']._serialized_start=4916
+  _globals['_BEATRESPONSE']._serialized_end=4987
+  _globals['_BEATRESULT']._serialized_start=4989
+  _globals['_BEATRESULT']._serialized_end=5074
+  _globals['_CONVERSEREQUEST']._serialized_start=5077
+  _globals['_CONVERSEREQUEST']._serialized_end=5358
+  _globals['_CONVERSERESPONSE']._serialized_start=5361
+  _globals['_CONVERSERESPONSE']._serialized_end=5701
+  _globals['_CONDUCTORSERVICE']._serialized_start=5785
+  _globals['_CONDUCTORSERVICE']._serialized_end=6454
 # @@protoc_insertion_point(module_scope)

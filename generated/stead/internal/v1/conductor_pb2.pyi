@@ -7,11 +7,17 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stead.internal.v1 import compute_pb2 as _compute_pb2
 from stead.internal.v1 import resource_pb2 as _resource_pb2
 from stead.v1 import flavor_pb2 as _flavor_pb2
+from stead.v1 import host_pb2 as _host_pb2
 from stead.v1 import image_pb2 as _image_pb2
 from stead.v1 import instance_pb2 as _instance_pb2
+from stead.v1 import key_pair_pb2 as _key_pair_pb2
+from stead.v1 import operation_pb2 as _operation_pb2
+from stead.v1 import project_pb2 as _project_pb2
+from stead.v1 import quota_pb2 as _quota_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,6 +28,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ListOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ListOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ListOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIST_ORDER_UNSPECIFIED: _ListOrder.ValueType  # 0
+    """Taken as LIST_ORDER_ID."""
+    LIST_ORDER_ID: _ListOrder.ValueType  # 1
+    """By creation."""
+    LIST_ORDER_NAME: _ListOrder.ValueType  # 2
+    """By name, then id."""
+
+class ListOrder(_ListOrder, metaclass=_ListOrderEnumTypeWrapper):
+    """By what a list is ordered. The order of ids is that of creation."""
+
+LIST_ORDER_UNSPECIFIED: ListOrder.ValueType  # 0
+"""Taken as LIST_ORDER_ID."""
+LIST_ORDER_ID: ListOrder.ValueType  # 1
+"""By creation."""
+LIST_ORDER_NAME: ListOrder.ValueType  # 2
+"""By name, then id."""
+Global___ListOrder: _TypeAlias = ListOrder  # noqa: Y015
 
 @_typing.final
 class Caller(_message.Message):
@@ -79,11 +109,32 @@ class ItemError(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class QuotaViolationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
+    QUOTA_VIOLATIONS_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The gRPC status code."""
     reason: _builtins.str
@@ -96,6 +147,10 @@ class ItemError(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The variables of the message."""
 
+    @_builtins.property
+    def quota_violations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What a quota does not admit, by resource (instances, vcpus, memory_mib, disk_gib), in words."""
+
     def __init__(
         self,
         *,
@@ -104,10 +159,11 @@ class ItemError(_message.Message):
         message: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         field: _builtins.str = ...,
+        quota_violations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "field", b"field", "message", b"message", "metadata", b"metadata", "quota_violations", b"quota_violations", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,6 +182,24 @@ class Mutation(_message.Message):
     DELETE_FLAVOR_FIELD_NUMBER: _builtins.int
     REGISTER_IMAGE_FIELD_NUMBER: _builtins.int
     DELETE_IMAGE_FIELD_NUMBER: _builtins.int
+    BATCHED_CREATE_FIELD_NUMBER: _builtins.int
+    UPDATE_INSTANCE_FIELD_NUMBER: _builtins.int
+    START_INSTANCE_FIELD_NUMBER: _builtins.int
+    STOP_INSTANCE_FIELD_NUMBER: _builtins.int
+    REBOOT_INSTANCE_FIELD_NUMBER: _builtins.int
+    ENABLE_HOST_FIELD_NUMBER: _builtins.int
+    DISABLE_HOST_FIELD_NUMBER: _builtins.int
+    CREATE_KEY_PAIR_FIELD_NUMBER: _builtins.int
+    DELETE_KEY_PAIR_FIELD_NUMBER: _builtins.int
+    CREATE_PROJECT_FIELD_NUMBER: _builtins.int
+    UPDATE_PROJECT_FIELD_NUMBER: _builtins.int
+    DELETE_PROJECT_FIELD_NUMBER: _builtins.int
+    UPDATE_QUOTA_FIELD_NUMBER: _builtins.int
+    CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
+    time_left_ms: _builtins.int
+    """How long its caller still waits, in milliseconds; 0 if for ever. It is dropped when that has passed before it is committed."""
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who wishes."""
@@ -154,6 +228,66 @@ class Mutation(_message.Message):
     def delete_image(self) -> _image_pb2.DeleteImageRequest:
         """An image to remove."""
 
+    @_builtins.property
+    def batched_create(self) -> Global___BatchedCreate:
+        """One new instance of a batch."""
+
+    @_builtins.property
+    def update_instance(self) -> _instance_pb2.UpdateInstanceRequest:
+        """An instance's name or labels."""
+
+    @_builtins.property
+    def start_instance(self) -> _instance_pb2.StartInstanceRequest:
+        """An instance to switch on."""
+
+    @_builtins.property
+    def stop_instance(self) -> _instance_pb2.StopInstanceRequest:
+        """An instance to switch off."""
+
+    @_builtins.property
+    def reboot_instance(self) -> _instance_pb2.RebootInstanceRequest:
+        """An instance to boot anew."""
+
+    @_builtins.property
+    def enable_host(self) -> _host_pb2.EnableHostRequest:
+        """A host to open."""
+
+    @_builtins.property
+    def disable_host(self) -> _host_pb2.DisableHostRequest:
+        """A host to close."""
+
+    @_builtins.property
+    def create_key_pair(self) -> _key_pair_pb2.CreateKeyPairRequest:
+        """A public key to keep."""
+
+    @_builtins.property
+    def delete_key_pair(self) -> _key_pair_pb2.DeleteKeyPairRequest:
+        """A public key to forget."""
+
+    @_builtins.property
+    def create_project(self) -> _project_pb2.CreateProjectRequest:
+        """A project to make known."""
+
+    @_builtins.property
+    def update_project(self) -> _project_pb2.UpdateProjectRequest:
+        """A project's words to change."""
+
+    @_builtins.property
+    def delete_project(self) -> _project_pb2.DeleteProjectRequest:
+        """A project to forget."""
+
+    @_builtins.property
+    def update_quota(self) -> _quota_pb2.UpdateQuotaRequest:
+        """A project's limits."""
+
+    @_builtins.property
+    def cancel_operation(self) -> _operation_pb2.CancelOperationRequest:
+        """An operation to call off."""
+
+    @_builtins.property
+    def trace(self) -> _resource_pb2.Trace:
+        """The call that it came with."""
+
     def __init__(
         self,
         *,
@@ -164,16 +298,64 @@ class Mutation(_message.Message):
         delete_flavor: _flavor_pb2.DeleteFlavorRequest | None = ...,
         register_image: Global___RegisterImage | None = ...,
         delete_image: _image_pb2.DeleteImageRequest | None = ...,
+        batched_create: Global___BatchedCreate | None = ...,
+        update_instance: _instance_pb2.UpdateInstanceRequest | None = ...,
+        start_instance: _instance_pb2.StartInstanceRequest | None = ...,
+        stop_instance: _instance_pb2.StopInstanceRequest | None = ...,
+        reboot_instance: _instance_pb2.RebootInstanceRequest | None = ...,
+        enable_host: _host_pb2.EnableHostRequest | None = ...,
+        disable_host: _host_pb2.DisableHostRequest | None = ...,
+        create_key_pair: _key_pair_pb2.CreateKeyPairRequest | None = ...,
+        delete_key_pair: _key_pair_pb2.DeleteKeyPairRequest | None = ...,
+        create_project: _project_pb2.CreateProjectRequest | None = ...,
+        update_project: _project_pb2.UpdateProjectRequest | None = ...,
+        delete_project: _project_pb2.DeleteProjectRequest | None = ...,
+        update_quota: _quota_pb2.UpdateQuotaRequest | None = ...,
+        cancel_operation: _operation_pb2.CancelOperationRequest | None = ...,
+        trace: _resource_pb2.Trace | None = ...,
+        time_left_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "register_image", b"register_image", "wish", b"wish"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "enable_host", b"enable_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "register_image", b"register_image", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "enable_host", b"enable_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "time_left_ms", b"time_left_ms", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["create_instance", "delete_instance", "create_flavor", "delete_flavor", "register_image", "delete_image"]  # noqa: Y015
+    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["create_instance", "delete_instance", "create_flavor", "delete_flavor", "register_image", "delete_image", "batched_create", "update_instance", "start_instance", "stop_instance", "reboot_instance", "enable_host", "disable_host", "create_key_pair", "delete_key_pair", "create_project", "update_project", "delete_project", "update_quota", "cancel_operation"]  # noqa: Y015
     _WhichOneofArgType_wish: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_wish) -> _WhichOneofReturnType_wish | None: ...
 
 Global___Mutation: _TypeAlias = Mutation  # noqa: Y015
+
+@_typing.final
+class BatchedCreate(_message.Message):
+    """One new instance of a batch: remembered under (request id, index) with the fingerprint of the whole batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the batch, from 0."""
+    fingerprint: _builtins.bytes
+    """SHA-256 over the whole batch."""
+    @_builtins.property
+    def create(self) -> _instance_pb2.CreateInstanceRequest:
+        """As if it were asked for alone, with the batch's request id."""
+
+    def __init__(
+        self,
+        *,
+        create: _instance_pb2.CreateInstanceRequest | None = ...,
+        index: _builtins.int = ...,
+        fingerprint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "fingerprint", b"fingerprint", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchedCreate: _TypeAlias = BatchedCreate  # noqa: Y015
 
 @_typing.final
 class RegisterImage(_message.Message):
@@ -183,8 +365,11 @@ class RegisterImage(_message.Message):
 
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     MIN_DISK_GIB_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     min_disk_gib: _builtins.int
     """The smallest disk in GiB on which it fits, as found by inspection."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing."""
     @_builtins.property
     def description(self) -> _image_pb2.ImageDescription:
         """As the caller described it."""
@@ -194,10 +379,11 @@ class RegisterImage(_message.Message):
         *,
         description: _image_pb2.ImageDescription | None = ...,
         min_disk_gib: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "min_disk_gib", b"min_disk_gib"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "min_disk_gib", b"min_disk_gib", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,33 +503,17 @@ class Query(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class WhereEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     CALLER_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     PROJECT_ID_FIELD_NUMBER: _builtins.int
     AFTER_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
-    WHERE_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    DESCENDING_FIELD_NUMBER: _builtins.int
+    AFTER_KEY_FIELD_NUMBER: _builtins.int
+    PINNED_REVISION_FIELD_NUMBER: _builtins.int
     kind: _resource_pb2.ResourceKind.ValueType
     """Which noun."""
     id: _builtins.str
@@ -354,13 +524,21 @@ class Query(_message.Message):
     """For a list: continue after this id; empty from the start."""
     limit: _builtins.int
     """For a list: at most this many rows."""
+    order: Global___ListOrder.ValueType
+    """For a list: by what it is ordered; ties are broken by id."""
+    descending: _builtins.bool
+    """For a list: from the last to the first."""
+    after_key: _builtins.str
+    """For a list: continue after the row with this value of the order's column (for LIST_ORDER_NAME the name) and `after_id`."""
+    pinned_revision: _builtins.int
+    """For a list: the rows as they were at this commit; 0 for the newest."""
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who asks: rows of other projects do not exist for it unless it is a cloud admin."""
 
     @_builtins.property
-    def where(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """For a list: equality conditions on filter columns, by column name."""
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """For a list: what the rows must be, all of it."""
 
     def __init__(
         self,
@@ -371,15 +549,51 @@ class Query(_message.Message):
         project_id: _builtins.str = ...,
         after_id: _builtins.str = ...,
         limit: _builtins.int = ...,
-        where: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        conditions: _abc.Iterable[Global___Condition] | None = ...,
+        order: Global___ListOrder.ValueType = ...,
+        descending: _builtins.bool = ...,
+        after_key: _builtins.str = ...,
+        pinned_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "caller", b"caller", "id", b"id", "kind", b"kind", "limit", b"limit", "project_id", b"project_id", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "after_key", b"after_key", "caller", b"caller", "conditions", b"conditions", "descending", b"descending", "id", b"id", "kind", b"kind", "limit", b"limit", "order", b"order", "pinned_revision", b"pinned_revision", "project_id", b"project_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Query: _TypeAlias = Query  # noqa: Y015
+
+@_typing.final
+class Condition(_message.Message):
+    """A condition on one field of a row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    NEGATED_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field's name in the public message, or `labels.KEY`."""
+    negated: _builtins.bool
+    """Whether the field must be none of the values instead of one of them."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One or more; of enums their numbers, of bools `true` or `false`."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        negated: _builtins.bool = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "negated", b"negated", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
 
 @_typing.final
 class ReadResponse(_message.Message):
@@ -415,17 +629,23 @@ class QueryResult(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ID_FIELD_NUMBER: _builtins.int
+    LAST_KEY_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """The newest commit that the rows reflect."""
     more: _builtins.bool
     """Whether rows follow after the last one."""
+    last_id: _builtins.str
+    """With `more`: where the next page continues, as after_id. It may lie beyond the last row."""
+    last_key: _builtins.str
+    """With `more`: where the next page continues, as after_key."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[_resource_pb2.Resource]:
         """The rows, ordered by id; empty where there is none or it is not the caller's."""
 
     @_builtins.property
     def error(self) -> Global___ItemError:
-        """Set if the question was refused; nothing else is set then."""
+        """Set if the question was refused; nothing else is set then. REVISION_COMPACTED where a pinned revision is too old."""
 
     def __init__(
         self,
@@ -434,10 +654,12 @@ class QueryResult(_message.Message):
         revision: _builtins.int = ...,
         more: _builtins.bool = ...,
         error: Global___ItemError | None = ...,
+        last_id: _builtins.str = ...,
+        last_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more", b"more", "resources", b"resources", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "last_id", b"last_id", "last_key", b"last_key", "more", b"more", "resources", b"resources", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -782,3 +1004,105 @@ class BeatResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeatResult: _TypeAlias = BeatResult  # noqa: Y015
+
+@_typing.final
+class ConverseRequest(_message.Message):
+    """One round of one kind of call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    OBSERVE_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Numbers the rounds of this stream; answers come in any order."""
+    @_builtins.property
+    def accept(self) -> Global___AcceptRequest:
+        """A batch of wishes, treated as the unary call would be."""
+
+    @_builtins.property
+    def read(self) -> Global___ReadRequest:
+        """A batch of questions, treated as the unary call would be."""
+
+    @_builtins.property
+    def observe(self) -> Global___ObserveRequest:
+        """A batch of what hosts saw, treated as the unary call would be."""
+
+    @_builtins.property
+    def beat(self) -> Global___BeatRequest:
+        """Signs of life of hosts, treated as the unary call would be."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        accept: Global___AcceptRequest | None = ...,
+        read: Global___ReadRequest | None = ...,
+        observe: Global___ObserveRequest | None = ...,
+        beat: Global___BeatRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "beat", b"beat", "observe", b"observe", "read", b"read", "round", b"round"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "beat", b"beat", "number", b"number", "observe", b"observe", "read", b"read", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_round: _TypeAlias = _typing.Literal["accept", "read", "observe", "beat"]  # noqa: Y015
+    _WhichOneofArgType_round: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_round) -> _WhichOneofReturnType_round | None: ...
+
+Global___ConverseRequest: _TypeAlias = ConverseRequest  # noqa: Y015
+
+@_typing.final
+class ConverseResponse(_message.Message):
+    """The answer to one round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    OBSERVE_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The round that it answers."""
+    @_builtins.property
+    def accept(self) -> Global___AcceptResponse:
+        """What the unary call would give for: a batch of wishes."""
+
+    @_builtins.property
+    def read(self) -> Global___ReadResponse:
+        """What the unary call would give for: a batch of questions."""
+
+    @_builtins.property
+    def observe(self) -> Global___ObserveResponse:
+        """What the unary call would give for: a batch of what hosts saw."""
+
+    @_builtins.property
+    def beat(self) -> Global___BeatResponse:
+        """What the unary call would give for: signs of life of hosts."""
+
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """The whole round was refused."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        accept: Global___AcceptResponse | None = ...,
+        read: Global___ReadResponse | None = ...,
+        observe: Global___ObserveResponse | None = ...,
+        beat: Global___BeatResponse | None = ...,
+        error: Global___ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "beat", b"beat", "error", b"error", "observe", b"observe", "read", b"read", "round", b"round"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "beat", b"beat", "error", b"error", "number", b"number", "observe", b"observe", "read", b"read", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_round: _TypeAlias = _typing.Literal["accept", "read", "observe", "beat", "error"]  # noqa: Y015
+    _WhichOneofArgType_round: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_round) -> _WhichOneofReturnType_round | None: ...
+
+Global___ConverseResponse: _TypeAlias = ConverseResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class ConductorServiceStub:
                 request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ObserveRequest.SerializeToString,
                 response_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ObserveResponse.FromString,
                 _registered_method=True)
+        self.Converse = channel.stream_stream(
+                '/stead.internal.v1.ConductorService/Converse',
+                request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ConverseRequest.SerializeToString,
+                response_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ConverseResponse.FromString,
+                _registered_method=True)
         self.Beat = channel.unary_unary(
                 '/stead.internal.v1.ConductorService/Beat',
                 request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.BeatRequest.SerializeToString,
@@ -118,6 +123,13 @@ class ConductorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Converse(self, request_iterator, context):
+        """Carries the frequent calls of one api replica for as long as it lives: each round is one message there and one back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Beat(self, request, context):
         """Renews the leases of hosts.
         """
@@ -157,6 +169,11 @@ def add_ConductorServiceServicer_to_server(servicer, server):
                     servicer.Observe,
                     request_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ObserveRequest.FromString,
                     response_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ObserveResponse.SerializeToString,
+            ),
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ConverseRequest.FromString,
+                    response_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ConverseResponse.SerializeToString,
             ),
             'Beat': grpc.unary_unary_rpc_method_handler(
                     servicer.Beat,
@@ -327,6 +344,33 @@ class ConductorService:
             '/stead.internal.v1.ConductorService/Observe',
             stead_dot_internal_dot_v1_dot_conductor__pb2.ObserveRequest.SerializeToString,
             stead_dot_internal_dot_v1_dot_conductor__pb2.ObserveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/stead.internal.v1.ConductorService/Converse',
+            stead_dot_internal_dot_v1_dot_conductor__pb2.ConverseRequest.SerializeToString,
+            stead_dot_internal_dot_v1_dot_conductor__pb2.ConverseResponse.FromString,
             options,
             channel_credentials,
             insecure,

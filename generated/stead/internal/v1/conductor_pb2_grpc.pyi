@@ -45,6 +45,8 @@ class ConductorServiceStub:
     """Reads a host's view anew for a live incarnation."""
     Observe: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.ObserveRequest, _conductor_pb2.ObserveResponse]
     """Applies what hosts saw; each observation has its own result."""
+    Converse: _grpc.StreamStreamMultiCallable[_conductor_pb2.ConverseRequest, _conductor_pb2.ConverseResponse]
+    """Carries the frequent calls of one api replica for as long as it lives: each round is one message there and one back."""
     Beat: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.BeatRequest, _conductor_pb2.BeatResponse]
     """Renews the leases of hosts."""
 
@@ -65,6 +67,8 @@ class ConductorServiceAsyncStub(ConductorServiceStub):
     """Reads a host's view anew for a live incarnation."""
     Observe: _aio.UnaryUnaryMultiCallable[_conductor_pb2.ObserveRequest, _conductor_pb2.ObserveResponse]  # type: ignore[assignment]
     """Applies what hosts saw; each observation has its own result."""
+    Converse: _aio.StreamStreamMultiCallable[_conductor_pb2.ConverseRequest, _conductor_pb2.ConverseResponse]  # type: ignore[assignment]
+    """Carries the frequent calls of one api replica for as long as it lives: each round is one message there and one back."""
     Beat: _aio.UnaryUnaryMultiCallable[_conductor_pb2.BeatRequest, _conductor_pb2.BeatResponse]  # type: ignore[assignment]
     """Renews the leases of hosts."""
 
@@ -118,6 +122,14 @@ class ConductorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conductor_pb2.ObserveResponse, _abc.Awaitable[_conductor_pb2.ObserveResponse]]:
         """Applies what hosts saw; each observation has its own result."""
+
+    @_abc_1.abstractmethod
+    def Converse(
+        self,
+        request_iterator: _MaybeAsyncIterator[_conductor_pb2.ConverseRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conductor_pb2.ConverseResponse], _abc.AsyncIterator[_conductor_pb2.ConverseResponse]]:
+        """Carries the frequent calls of one api replica for as long as it lives: each round is one message there and one back."""
 
     @_abc_1.abstractmethod
     def Beat(

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stead.v1 import host_pb2 as _host_pb2
+from stead.v1 import quota_pb2 as _quota_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -38,6 +39,10 @@ class _ResourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resource
     """A verified file; the body is a stead.v1.Image."""
     RESOURCE_KIND_HOST: _ResourceKind.ValueType  # 5
     """A machine on which guests run; the body is a stead.v1.Host."""
+    RESOURCE_KIND_PROJECT: _ResourceKind.ValueType  # 6
+    """An owner of things and its limits; the body is a stead.v1.Project."""
+    RESOURCE_KIND_KEY_PAIR: _ResourceKind.ValueType  # 7
+    """A public key of a project; the body is a stead.v1.KeyPair."""
 
 class ResourceKind(_ResourceKind, metaclass=_ResourceKindEnumTypeWrapper):
     """Which noun a row is of."""
@@ -54,6 +59,10 @@ RESOURCE_KIND_IMAGE: ResourceKind.ValueType  # 4
 """A verified file; the body is a stead.v1.Image."""
 RESOURCE_KIND_HOST: ResourceKind.ValueType  # 5
 """A machine on which guests run; the body is a stead.v1.Host."""
+RESOURCE_KIND_PROJECT: ResourceKind.ValueType  # 6
+"""An owner of things and its limits; the body is a stead.v1.Project."""
+RESOURCE_KIND_KEY_PAIR: ResourceKind.ValueType  # 7
+"""A public key of a project; the body is a stead.v1.KeyPair."""
 Global___ResourceKind: _TypeAlias = ResourceKind  # noqa: Y015
 
 @_typing.final
@@ -72,6 +81,8 @@ class Resource(_message.Message):
     LEDGER_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     PUBLIC_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    QUOTA_FIELD_NUMBER: _builtins.int
     kind: Global___ResourceKind.ValueType
     """Which message `body` is."""
     id: _builtins.str
@@ -94,6 +105,14 @@ class Resource(_message.Message):
     def ledger(self) -> Global___HostLedger:
         """What the ledger says of a host; unset for other kinds."""
 
+    @_builtins.property
+    def before(self) -> Global___Before:
+        """In the feed: the version before this change; unset for the first one."""
+
+    @_builtins.property
+    def quota(self) -> Global___QuotaLedger:
+        """What a project may have and has; unset for other kinds."""
+
     def __init__(
         self,
         *,
@@ -107,14 +126,108 @@ class Resource(_message.Message):
         ledger: Global___HostLedger | None = ...,
         deleted: _builtins.bool = ...,
         public: _builtins.bool = ...,
+        before: Global___Before | None = ...,
+        quota: Global___QuotaLedger | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "ledger", b"ledger", "quota", b"quota"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "deleted", b"deleted", "epoch", b"epoch", "id", b"id", "kind", b"kind", "ledger", b"ledger", "project_id", b"project_id", "public", b"public", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "body", b"body", "deleted", b"deleted", "epoch", b"epoch", "id", b"id", "kind", b"kind", "ledger", b"ledger", "project_id", b"project_id", "public", b"public", "quota", b"quota", "revision", b"revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Resource: _TypeAlias = Resource  # noqa: Y015
+
+@_typing.final
+class Before(_message.Message):
+    """The version before a change, for whoever must know what it was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LEDGER_FIELD_NUMBER: _builtins.int
+    body: _builtins.bytes
+    """The serialised stead.v1 message, as in Resource."""
+    revision: _builtins.int
+    """The commit that made it."""
+    epoch: _builtins.int
+    """Its claim's epoch."""
+    @_builtins.property
+    def ledger(self) -> Global___HostLedger:
+        """What the ledger said of a host then; unset for other kinds."""
+
+    def __init__(
+        self,
+        *,
+        body: _builtins.bytes = ...,
+        revision: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        ledger: Global___HostLedger | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ledger", b"ledger"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "epoch", b"epoch", "ledger", b"ledger", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Before: _TypeAlias = Before  # noqa: Y015
+
+@_typing.final
+class QuotaLedger(_message.Message):
+    """Limits and use of one project; a limit of -1 is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def limits(self) -> _quota_pb2.QuotaAmounts:
+        """How much it may have at once."""
+
+    @_builtins.property
+    def used(self) -> _quota_pb2.QuotaAmounts:
+        """How much it has."""
+
+    def __init__(
+        self,
+        *,
+        limits: _quota_pb2.QuotaAmounts | None = ...,
+        used: _quota_pb2.QuotaAmounts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "used", b"used"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaLedger: _TypeAlias = QuotaLedger  # noqa: Y015
+
+@_typing.final
+class Trace(_message.Message):
+    """How the call that caused something is found in logs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    correlation_id: _builtins.str
+    """Its x-request-id."""
+    traceparent: _builtins.str
+    """Its W3C traceparent; may be empty."""
+    def __init__(
+        self,
+        *,
+        correlation_id: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "traceparent", b"traceparent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trace: _TypeAlias = Trace  # noqa: Y015
 
 @_typing.final
 class HostLedger(_message.Message):
@@ -159,10 +272,13 @@ class FeedBatch(_message.Message):
     HISTORY_ID_FIELD_NUMBER: _builtins.int
     HEAD_REVISION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    COMPACTED_REVISION_FIELD_NUMBER: _builtins.int
     history_id: _builtins.str
     """Names the history that these revisions belong to."""
     head_revision: _builtins.int
     """The newest revision that was committed when this was sent; with no changes it is the heartbeat of the feed."""
+    compacted_revision: _builtins.int
+    """The log holds every change above this revision."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resource]:
         """The rows after the change, one per revision, ascending."""
@@ -173,10 +289,11 @@ class FeedBatch(_message.Message):
         history_id: _builtins.str = ...,
         head_revision: _builtins.int = ...,
         changes: _abc.Iterable[Global___Resource] | None = ...,
+        compacted_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "head_revision", b"head_revision", "history_id", b"history_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "compacted_revision", b"compacted_revision", "head_revision", b"head_revision", "history_id", b"history_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,25 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from stead.internal.v1 import resource_pb2 as stead_dot_internal_dot_v1_dot_resource__pb2
 from stead.v1 import host_pb2 as stead_dot_v1_dot_host__pb2
 from stead.v1 import image_pb2 as stead_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stead/internal/v1/scheduler.proto\x12\x11stead.internal.v1\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\"I\n\nPlaceBatch\x12;\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.stead.internal.v1.PlaceRequestR\x08requests\"\xbb\x02\n\x0cPlaceRequest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x03R\x07\x61ttempt\x12!\n\x0cmin_revision\x18\x03 \x01(\x03R\x0bminRevision\x12\x31\n\tresources\x18\x04 \x01(\x0b\x32\x13.stead.v1.ResourcesR\tresources\x12:\n\x0c\x61rchitecture\x18\x05 \x01(\x0e\x32\x16.stead.v1.ArchitectureR\x0c\x61rchitecture\x12\x32\n\nimage_kind\x18\x06 \x01(\x0e\x32\x13.stead.v1.ImageKindR\timageKind\x12*\n\x11\x65xcluded_host_ids\x18\x07 \x03(\tR\x0f\x65xcludedHostIds\"q\n\rDecisionBatch\x12\x39\n\tdecisions\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.DecisionR\tdecisions\x12%\n\x0e\x66leet_revision\x18\x02 \x01(\x03R\rfleetRevision\"\xd4\x01\n\x08\x44\x65\x63ision\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x03R\x07\x61ttempt\x12\x17\n\x07host_id\x18\x03 \x01(\tR\x06hostId\x12\"\n\rrunner_up_ids\x18\x04 \x03(\tR\x0brunnerUpIds\x12\x14\n\x05hosts\x18\x05 \x01(\x05R\x05hosts\x12:\n\x08rejected\x18\x06 \x03(\x0b\x32\x1e.stead.internal.v1.FilterCountR\x08rejected\";\n\x0b\x46ilterCount\x12\x16\n\x06\x66ilter\x18\x01 \x01(\tR\x06\x66ilter\x12\x14\n\x05hosts\x18\x02 \x01(\x05R\x05hostsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stead/internal/v1/scheduler.proto\x12\x11stead.internal.v1\x1a stead/internal/v1/resource.proto\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\"I\n\nPlaceBatch\x12;\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.stead.internal.v1.PlaceRequestR\x08requests\"\xeb\x02\n\x0cPlaceRequest\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x03R\x07\x61ttempt\x12!\n\x0cmin_revision\x18\x03 \x01(\x03R\x0bminRevision\x12\x31\n\tresources\x18\x04 \x01(\x0b\x32\x13.stead.v1.ResourcesR\tresources\x12:\n\x0c\x61rchitecture\x18\x05 \x01(\x0e\x32\x16.stead.v1.ArchitectureR\x0c\x61rchitecture\x12\x32\n\nimage_kind\x18\x06 \x01(\x0e\x32\x13.stead.v1.ImageKindR\timageKind\x12*\n\x11\x65xcluded_host_ids\x18\x07 \x03(\tR\x0f\x65xcludedHostIds\x12.\n\x05trace\x18\x08 \x01(\x0b\x32\x18.stead.internal.v1.TraceR\x05trace\"q\n\rDecisionBatch\x12\x39\n\tdecisions\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.DecisionR\tdecisions\x12%\n\x0e\x66leet_revision\x18\x02 \x01(\x03R\rfleetRevision\"\xd4\x01\n\x08\x44\x65\x63ision\x12\x1f\n\x0binstance_id\x18\x01 \x01(\tR\ninstanceId\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x03R\x07\x61ttempt\x12\x17\n\x07host_id\x18\x03 \x01(\tR\x06hostId\x12\"\n\rrunner_up_ids\x18\x04 \x03(\tR\x0brunnerUpIds\x12\x14\n\x05hosts\x18\x05 \x01(\x05R\x05hosts\x12:\n\x08rejected\x18\x06 \x03(\x0b\x32\x1e.stead.internal.v1.FilterCountR\x08rejected\";\n\x0b\x46ilterCount\x12\x16\n\x06\x66ilter\x18\x01 \x01(\tR\x06\x66ilter\x12\x14\n\x05hosts\x18\x02 \x01(\x05R\x05hostsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stead.internal.v1.scheduler_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLACEBATCH']._serialized_start=99
-  _globals['_PLACEBATCH']._serialized_end=172
-  _globals['_PLACEREQUEST']._serialized_start=175
-  _globals['_PLACEREQUEST']._serialized_end=490
-  _globals['_DECISIONBATCH']._serialized_start=492
-  _globals['_DECISIONBATCH']._serialized_end=605
-  _globals['_DECISION']._serialized_start=608
-  _globals['_DECISION']._serialized_end=820
-  _globals['_FILTERCOUNT']._serialized_start=822
-  _globals['_FILTERCOUNT']._serialized_end=881
+  _globals['_PLACEBATCH']._serialized_start=133
+  _globals['_PLACEBATCH']._serialized_end=206
+  _globals['_PLACEREQUEST']._serialized_start=209
+  _globals['_PLACEREQUEST']._serialized_end=572
+  _globals['_DECISIONBATCH']._serialized_start=574
+  _globals['_DECISIONBATCH']._serialized_end=687
+  _globals['_DECISION']._serialized_start=690
+  _globals['_DECISION']._serialized_end=902
+  _globals['_FILTERCOUNT']._serialized_start=904
+  _globals['_FILTERCOUNT']._serialized_end=963
 # @@protoc_insertion_point(module_scope)

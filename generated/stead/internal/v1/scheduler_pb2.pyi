@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from stead.internal.v1 import resource_pb2 as _resource_pb2
 from stead.v1 import host_pb2 as _host_pb2
 from stead.v1 import image_pb2 as _image_pb2
 import builtins as _builtins
@@ -57,6 +58,7 @@ class PlaceRequest(_message.Message):
     ARCHITECTURE_FIELD_NUMBER: _builtins.int
     IMAGE_KIND_FIELD_NUMBER: _builtins.int
     EXCLUDED_HOST_IDS_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """Who needs a host."""
     attempt: _builtins.int
@@ -75,6 +77,10 @@ class PlaceRequest(_message.Message):
     def excluded_host_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Hosts on which a build of it failed."""
 
+    @_builtins.property
+    def trace(self) -> _resource_pb2.Trace:
+        """The call that asked for the instance."""
+
     def __init__(
         self,
         *,
@@ -85,10 +91,11 @@ class PlaceRequest(_message.Message):
         architecture: _image_pb2.Architecture.ValueType = ...,
         image_kind: _image_pb2.ImageKind.ValueType = ...,
         excluded_host_ids: _abc.Iterable[_builtins.str] | None = ...,
+        trace: _resource_pb2.Trace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attempt", b"attempt", "excluded_host_ids", b"excluded_host_ids", "image_kind", b"image_kind", "instance_id", b"instance_id", "min_revision", b"min_revision", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "attempt", b"attempt", "excluded_host_ids", b"excluded_host_ids", "image_kind", b"image_kind", "instance_id", b"instance_id", "min_revision", b"min_revision", "resources", b"resources", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,203 @@
+"""The reasons that callers meet once the request itself is right: about instances, images and the
+cloud as it is now, and how operations end.
+"""
+
+from services.domain.reason import Code, Met, Reason
+
+_INVALID = (Code.INVALID_ARGUMENT,)
+_WRONG_STATE = (Code.FAILED_PRECONDITION,)
+_AGAIN = (Code.UNAVAILABLE,)
+_NO_ROOM = (Code.RESOURCE_EXHAUSTED,)
+
+
+def _call(name: str, codes: tuple[Code, ...], meaning: str, remedy: str) -> Reason:
+    return Reason(name, Met.CALL, codes, meaning, remedy)
+
+
+INSTANCES = (
+    _call(
+        "INVALID_INSTANCE_STATE",
+        _WRONG_STATE,
+        "The instance's state does not allow the action; docs/actions.md has the table.",
+        "See `allowed_actions` and `blocked_actions` of the instance; wait, or choose another.",
+    ),
+    _call(
+        "OPERATION_UNDER_WAY",
+        _WRONG_STATE,
+        "Something else is being done to the instance.",
+        "Wait for the operation's end, then ask again.",
+    ),
+    _call(
+        "OPERATION_NOT_CANCELLABLE",
+        _WRONG_STATE,
+        "The operation has ended, or a host works on it already.",
+        "Wait for its end; an instance can always be deleted.",
+    ),
+    _call(
+        "IMAGE_TOO_LARGE",
+        _INVALID,
+        "The image does not fit the flavor's disk.",
+        "Choose a flavor with a larger disk.",
+    ),
+    _call(
+        "QUOTA_EXCEEDED",
+        _NO_ROOM,
+        "The project's quota does not admit it; QuotaFailure names each resource.",
+        "Delete instances, or ask a cloud admin for more.",
+    ),
+    _call(
+        "CONSOLE_NOT_READY",
+        _WRONG_STATE,
+        "There is no guest whose console could be read, or typing came while it was off.",
+        "Wait until the instance is ACTIVE; reading goes on while it is off.",
+    ),
+    _call(
+        "CONSOLE_IN_USE",
+        _WRONG_STATE,
+        "Somebody else writes to this console.",
+        "Read only, wait, or take over.",
+    ),
+    _call(
+        "CONSOLE_READ_ONLY",
+        _WRONG_STATE,
+        "Input came on a console that was opened for reading.",
+        "Open it with `write`.",
+    ),
+    _call(
+        "CONSOLE_TAKEN_OVER",
+        (Code.ABORTED,),
+        "Another writer took this console over.",
+        "Open it again; resume reading at the last offset.",
+    ),
+    _call(
+        "CONSOLE_OFFSET_GONE",
+        (Code.OUT_OF_RANGE,),
+        "The wanted offset is not kept any more, or was never written.",
+        "Open the console without an offset; GetConsoleOutput says where the newest 1 MiB begins.",
+    ),
+)
+IMAGES = (
+    _call(
+        "IMAGE_REJECTED",
+        _INVALID,
+        "The bytes are no image that stead starts guests from.",
+        "Send a whole qcow2 without a backing file, a raw disk, or a kernel tar.",
+    ),
+    _call(
+        "DIGEST_MISMATCH",
+        _INVALID,
+        "What arrived has another SHA-256 than was announced.",
+        "Compute the digest of the file again, and send it again.",
+    ),
+    _call(
+        "SIZE_MISMATCH",
+        _INVALID,
+        "More or fewer bytes arrived than were announced.",
+        "Announce the file's size, and send all of it.",
+    ),
+    _call(
+        "UPLOAD_STALLED",
+        _INVALID,
+        "No byte of the upload came for a while.",
+        "Send it again, in one go.",
+    ),
+    _call(
+        "STORAGE_FULL",
+        _NO_ROOM,
+        "The image store, or a host's disk, has no room for it.",
+        "Delete images, or give it more room.",
+    ),
+    _call("STORE_BUSY", _AGAIN, "Others write to the image store.", "Send it again later."),
+)
+CLOUD = (
+    _call(
+        "LANE_FULL",
+        _NO_ROOM,
+        "Too much waits already in this part of the cloud.",
+        "Ask again after RetryInfo's delay.",
+    ),
+    _call(
+        "DEADLINE_PASSED",
+        _AGAIN,
+        "The caller's deadline passed before anything was done; nothing was done.",
+        "Ask again with a longer deadline.",
+    ),
+    _call(
+        "WATCH_TOO_SLOW",
+        _NO_ROOM,
+        "The reader fell behind what is buffered for it; `resume_token` says where to go on.",
+        "Read faster, or filter more; resume with the token.",
+    ),
+    _call(
+        "API_STOPPING",
+        _AGAIN,
+        "This replica is ending; `resume_token` of a watch says where to go on.",
+        "Ask again: another replica, or the next, answers.",
+    ),
+    _call(
+        "ROW_CONTENDED",
+        _AGAIN,
+        "Others changed the same thing again and again meanwhile.",
+        "Ask again; with the same request id nothing is done twice.",
+    ),
+    _call(
+        "DATABASE_UNAVAILABLE",
+        _AGAIN,
+        "The database does not answer.",
+        "Ask again after RetryInfo's delay; `stead status` shows what runs.",
+    ),
+    _call(
+        "PEER_UNREACHABLE",
+        _AGAIN,
+        "A part of the cloud did not answer in time.",
+        "Ask again; `stead status` shows what runs.",
+    ),
+    _call(
+        "HOST_UNREACHABLE",
+        _AGAIN,
+        "The instance's host did not answer in time.",
+        "Ask again; ListHosts shows whether it is UP.",
+    ),
+    _call(
+        "BUG",
+        (Code.INTERNAL,),
+        "stead failed in a way it should not.",
+        "Tell its makers, with `x-request-id`: the service's log has the line.",
+    ),
+    _call(
+        "PEER_FAILED",
+        (Code.INTERNAL,),
+        "A part of the cloud answered in a way that it should not.",
+        "As for BUG.",
+    ),
+)
+OPERATIONS = (
+    Reason(
+        "NO_VALID_HOST",
+        Met.OPERATION,
+        _NO_ROOM,
+        "No host can take the instance; `rejected_by_FILTER` counts how many refused why.",
+        "Choose a smaller flavor, delete instances, or add or enable hosts.",
+    ),
+    Reason(
+        "BUILD_FAILED",
+        Met.OPERATION,
+        (Code.INTERNAL,),
+        "Several hosts failed to build the instance; `cause` is what the last one said.",
+        "See the cause among the reasons that hosts tell.",
+    ),
+    Reason(
+        "SUPERSEDED_BY_DELETE",
+        Met.OPERATION,
+        (Code.CANCELLED,),
+        "The instance is being deleted, by the operation `operation_id`.",
+        "Nothing: the deletion goes on.",
+    ),
+    Reason(
+        "CANCELLED_BY_CALLER",
+        Met.OPERATION,
+        (Code.CANCELLED,),
+        "CancelOperation called it off; the instance is DELETED.",
+        "Nothing; create it again if it is wanted after all.",
+    ),
+)
