@@ -24,7 +24,7 @@ BUILD = ROOT / "build"
 IMAGE = BUILD / "api.binpb"
 RELEASED = ROOT / "proto" / "released.binpb"
 PROGRAMS = pathlib.Path(sys.executable).parent
-TYPED = ["services", "tests/fakes", "scripts"]
+TYPED = ["services", "tests/fakes", "scripts", "clients/python"]
 DEADLINE_S = 300
 AT_ONCE = max(2, os.cpu_count() or 2)
 
@@ -95,6 +95,7 @@ CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {
     "proto-breaking": keeps_the_promise,
     "proto-comments": says_enough,
     "generated": is_made_from_proto,
+    "docs": program("python", "scripts/docs.py", "--check"),
 }
 
 

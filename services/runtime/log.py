@@ -1,29 +1,63 @@
-"""Structured logs: one JSON object per line on standard error, facts in fields."""
+"""Structured logs: one JSON object per line on standard error, facts in fields.
 
+Owns the form of a line. The trace of what is being done stands in it as `correlation_id` and
+`traceparent`.
+"""
+
+import functools
 import logging
+import os
 import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 import structlog
 
+from services.domain.trace import UNTRACED, Trace
 
-def configure(service: str) -> None:
-    """Binds the service's name and sends every line, ours and libraries', to standard error."""
+# What is being done now belongs to this; `telemetry` sets it.
+TRACE: ContextVar[Trace] = ContextVar("trace", default=UNTRACED)
+LEVEL_SETTING = "STEAD_LOG_LEVEL"
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def configure(service: str, stream: TextIO | None = None) -> None:
+    """Binds the service's name and sends every line, ours and libraries', to standard error, or to
+    `stream`.
+
+    STEAD_LOG_LEVEL is debug, info or warning; anything else is info.
+    """
+    stream = stream or sys.stderr
+    level = _LEVELS.get(os.environ.get(LEVEL_SETTING, "").lower(), logging.INFO)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
+    logger.cache_clear()
+    logging.basicConfig(level=logging.WARNING, stream=stream, format="%(name)s: %(message)s")
 
 
+def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    trace = TRACE.get()
+    if trace.correlation_id:
+        event.setdefault("correlation_id", trace.correlation_id)
+    if trace.traceparent:
+        event.setdefault("traceparent", trace.traceparent)
+    return event
+
+
+@functools.cache
 def logger() -> structlog.typing.FilteringBoundLogger:
-    """The logger of the calling module."""
-    return structlog.get_logger()  # type: ignore[no-any-return]  # structlog types it as Any
+    """The logger of this process; one, since making another costs as much as a line."""
+    return structlog.get_logger().bind()  # type: ignore[no-any-return]  # structlog types it as Any

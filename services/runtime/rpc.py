@@ -14,6 +14,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.domain import errors
+from services.runtime import telemetry
+from services.runtime.layers import LayeredServer
 from services.runtime.log import logger
 
 DOMAIN = "stead"
@@ -29,6 +31,7 @@ CODES: dict[type[errors.CloudError], grpc.StatusCode] = {
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NoCapacity: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.Denied: grpc.StatusCode.PERMISSION_DENIED,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
@@ -55,7 +58,8 @@ _CHANNEL_OPTIONS = (
 
 def code_of(error: errors.CloudError) -> int:
     """The number of the gRPC status code of this kind of error."""
-    number: int = CODES[type(error)].value[0]
+    kind = next(kind for kind in type(error).__mro__ if kind in CODES)
+    number: int = CODES[kind].value[0]
     return number
 
 
@@ -111,9 +115,17 @@ async def abort(context: Any, error: errors.CloudError) -> NoReturn:
 
 
 async def abort_with(context: Any, status: status_pb2.Status) -> NoReturn:
-    """Ends a call with a status and its details."""
-    await context.abort_with_status(rpc_status.to_status(status))
+    """Ends a call with a status and its details, and with its request id."""
+    wire = rpc_status.to_status(status)
+    telemetry.refused(_reason_of(status))
+    said = (*wire.trailing_metadata, *telemetry.echo())
+    await context.abort(wire.code, wire.details, said)
     raise AssertionError("abort returned")
+
+
+def _reason_of(status: status_pb2.Status) -> str:
+    cause = error_details_pb2.ErrorInfo()
+    return next((cause.reason for detail in status.details if detail.Unpack(cause)), "")
 
 
 def error_of(failed: grpc.aio.AioRpcError) -> errors.CloudError:
@@ -217,15 +229,14 @@ def wrap_handler(handler: Any, unary: Callable[..., Any], stream: Callable[..., 
 def server(
     *interceptors: grpc.aio.ServerInterceptor, options: Sequence[tuple[str, int]] = ()
 ) -> grpc.aio.Server:
-    """A server with bounds set and errors in their wire form; `interceptors` run inside the error
-    one.
+    """A server with bounds set, calls traced and counted, and errors in their wire form;
+    `interceptors` run inside of those.
     """
-    return grpc.aio.server(
-        interceptors=(ErrorInterceptor(), *interceptors), options=(*_SERVER_OPTIONS, *options)
-    )
+    plain = grpc.aio.server(options=(*_SERVER_OPTIONS, *options))
+    return LayeredServer(plain, (telemetry.Telemetry(), ErrorInterceptor(), *interceptors))
 
 
-def channel(target: str) -> grpc.aio.Channel:
+def channel(target: str, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
     """A channel for the life of the process to a peer of our own, found again quickly after it
     restarts.
     """
@@ -236,5 +247,6 @@ def channel(target: str) -> grpc.aio.Channel:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            *options,
         ),
     )

@@ -1,6 +1,6 @@
 """How a service lives: its loop, its signals, its health, its end.
 
-Owns start and stop. SIGTERM and SIGINT set the stop event; the service has `GRACE_S` to leave its
+Owns start and stop. SIGTERM and SIGINT set the stop event; the service has its grace to leave its
 stack, then the process ends anyway. Liveness is that the admin port answers, readiness what
 `Health` says.
 """
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -17,9 +17,40 @@ import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from services.runtime.admin import admin_port
 from services.runtime.log import configure, logger
+from services.runtime.metrics import Meters
 
 GRACE_S = 8.0
+
+
+class _Answering(health_aio.HealthServicer):  # type: ignore[misc]  # the package has no types
+    """The package's servicer, but for Watch: it writes its answers, which no interceptor can wrap;
+    this one yields them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._standing: dict[str, Any] = {}
+        self._changed = asyncio.Event()
+
+    async def set(self, service: str, status: Any) -> None:
+        await super().set(service, status)
+        self._standing[service] = status
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802  # named as in the contract
+        """The present status of a service, and each other one that it takes."""
+        unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        told = None
+        while True:
+            changed = self._changed
+            now = self._standing.get(request.service, unknown)
+            if now != told:
+                told = now
+                yield health_pb2.HealthCheckResponse(status=now)
+            await changed.wait()
 
 
 class Health:
@@ -29,7 +60,13 @@ class Health:
 
     def __init__(self, *names: str) -> None:
         self._names = ("", *names)
-        self._servicer = health_aio.HealthServicer()
+        self._servicer = _Answering()
+        self._ready = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it was last said to be."""
+        return self._ready
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Offers grpc.health.v1 on `server`."""
@@ -37,40 +74,47 @@ class Health:
 
     async def set_ready(self, ready: bool) -> None:
         """SERVING or NOT_SERVING for all names."""
+        self._ready = ready
         status = health_pb2.HealthCheckResponse
         for name in self._names:
             await self._servicer.set(name, status.SERVING if ready else status.NOT_SERVING)
 
 
 @contextlib.asynccontextmanager
-async def admin_server(listen: str, health: Health) -> Any:
-    """Serves health on the admin port from the first moment: alive, and ready when `health` says
-    so.
+async def admin_server(
+    listen: str, health: Health, meters: Meters | None = None
+) -> AsyncIterator[int]:
+    """Opens the admin port from the first moment: alive, and ready when `health` says so. Gives its
+    number, 0 for a unix socket.
     """
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    health.add_to(server)
     await health.set_ready(False)
-    port = server.add_insecure_port(listen)
-    await server.start()
-    logger().info("admin port open", listen=listen, port=port)
-    try:
-        yield server
-    finally:
-        await health.set_ready(False)
-        await server.stop(0)
+    async with admin_port(listen, health, meters or Meters("stead")) as number:
+        try:
+            yield number
+        finally:
+            await health.set_ready(False)
 
 
-def run(service: str, main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Runs `main(stop)` to its end under uvloop; the process's exit code is 1 if it raised."""
+def run(
+    service: str,
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    *,
+    grace_s: float = GRACE_S,
+) -> None:
+    """Runs `main(stop)` to its end under uvloop; the process's exit code is 1 if it raised, 3 if it
+    took longer than `grace_s` after it was told to stop.
+    """
     configure(service)
-    uvloop.run(_until_stopped(main))
+    uvloop.run(_until_stopped(main, grace_s))
 
 
-async def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+async def _until_stopped(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], grace_s: float
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop)
+        loop.add_signal_handler(number, _on_signal, stop, grace_s)
     logger().info("started", pid=os.getpid())
     try:
         await main(stop)
@@ -80,9 +124,9 @@ async def _until_stopped(main: Callable[[asyncio.Event], Coroutine[Any, Any, Non
     logger().info("ended")
 
 
-def _on_signal(stop: asyncio.Event) -> None:
+def _on_signal(stop: asyncio.Event, grace_s: float) -> None:
     stop.set()
-    asyncio.get_running_loop().call_later(GRACE_S, os._exit, 3)
+    asyncio.get_running_loop().call_later(grace_s, os._exit, 3)
 
 
 async def run_until(stop: asyncio.Event, *forever: Coroutine[Any, Any, None]) -> None:

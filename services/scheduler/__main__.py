@@ -9,8 +9,9 @@ import contextlib
 
 from services.runtime import bus, rpc, serve
 from services.runtime.clock import RealClock
+from services.runtime.metrics import Meters
 from services.scheduler.config import Settings
-from services.scheduler.edges import feed, place_requests
+from services.scheduler.edges import feed, figures, place_requests
 from services.scheduler.edges.conductor import Conductor
 from services.scheduler.edges.decisions import DecisionMessages
 from services.scheduler.flows.follow_fleet import FleetFollowing
@@ -19,7 +20,7 @@ from services.scheduler.logic.fleet import Fleet
 from services.scheduler.logic.weighers import Weights
 
 
-async def schedule(settings: Settings, health: serve.Health) -> None:
+async def schedule(settings: Settings, health: serve.Health, meters: Meters) -> None:
     """Places until cancelled."""
     async with contextlib.AsyncExitStack() as stack:
         channel = await stack.enter_async_context(rpc.channel(settings.conductor))
@@ -36,6 +37,7 @@ async def schedule(settings: Settings, health: serve.Health) -> None:
             weights=Weights(settings.weight_cpu, settings.weight_ram, settings.weight_disk),
             clock=clock,
         )
+        figures.add_gauges(meters, fleet, placement)
         await feed.subscribe(connection, settings.cloud_id, following.receive)
         async with asyncio.TaskGroup() as group:
             group.create_task(following.run(placement.fleet_advanced))
@@ -50,8 +52,9 @@ async def main(stop: asyncio.Event) -> None:
     """Serves health from the first moment, and places until `stop` is set."""
     settings = Settings()  # type: ignore[call-arg]  # the environment gives them
     health = serve.Health("stead.scheduler")
-    async with serve.admin_server(settings.admin_listen, health):
-        await serve.run_until(stop, schedule(settings, health))
+    meters = Meters("scheduler")
+    async with serve.admin_server(settings.admin_listen, health, meters):
+        await serve.run_until(stop, schedule(settings, health, meters))
 
 
 if __name__ == "__main__":

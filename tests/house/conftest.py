@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-PARTS = ["services", "proto", "generated", "scripts", "pyproject.toml", "buf.yaml"]
+PARTS = ["services", "proto", "generated", "scripts", "docs", "pyproject.toml", "buf.yaml"]
 
 
 @pytest.fixture

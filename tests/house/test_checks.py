@@ -113,6 +113,20 @@ def test_generated_code_that_was_edited_fails(copy: pathlib.Path, check: Check) 
     assert check(copy, "generated").returncode == 1
 
 
+def test_a_page_older_than_the_code_that_it_is_made_from_fails(
+    copy: pathlib.Path, check: Check
+) -> None:
+    assert check(copy, "docs").returncode == 0
+    edit(copy / "services/domain/reasons.py", r'"NAME_TAKEN"', '"NAME_IN_USE"')
+    ended = check(copy, "docs")
+    assert ended.returncode == 1
+    assert "docs/errors.md" in ended.stdout
+    made = [sys.executable, "scripts/docs.py"]
+    subprocess.run(made, cwd=copy, timeout=60, check=True)
+    assert "`NAME_IN_USE`" in (copy / "docs/errors.md").read_text()
+    assert check(copy, "docs").returncode == 0
+
+
 WALLS = {
     "a service imports another": (
         "services/api/flows/stray.py",

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from stead.internal.v1 import scheduler_pb2
 
 from services.domain.kinds import Architecture, ImageKind
+from services.domain.trace import Trace
 from services.runtime.bus import Bus
 from services.runtime.log import logger
 from services.runtime.subjects import place
@@ -50,4 +51,5 @@ def _request_from(request: scheduler_pb2.PlaceRequest) -> Request:
             image_kind=ImageKind(request.image_kind),
             excluded_host_ids=frozenset(request.excluded_host_ids),
         ),
+        trace=Trace(request.trace.correlation_id, request.trace.traceparent),
     )

@@ -14,16 +14,19 @@ from dataclasses import dataclass
 
 from services.runtime.clock import Clock
 from services.runtime.log import logger
+from services.runtime.telemetry import traced
 from services.scheduler.flows.ports import CaughtUp, Decisions
 from services.scheduler.logic.choose import choose
 from services.scheduler.logic.fleet import DEBIT_S, Fleet
-from services.scheduler.logic.request import Outcome, Refused, Request
+from services.scheduler.logic.request import Outcome, Placed, Refused, Request
 from services.scheduler.logic.weighers import Weights
 
 ROUND_MAX = 2048
 WAITING_MAX = 100_000
 HOLD_S = DEBIT_S
 LOOK_AGAIN_S = 0.1
+LOGGED_TOGETHER = 64
+REFUSED_LOGGED = 50
 
 
 @dataclass(slots=True)
@@ -48,6 +51,11 @@ class Placement:
         self._wake = asyncio.Event()
         self._revision_wanted = 0
         self._behind = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._waiting) + len(self._held)
 
     def take(self, requests: Iterable[Request]) -> None:
         """Queues requests.
@@ -124,12 +132,13 @@ class Placement:
                 self._revision_wanted = max(self._revision_wanted, request.min_revision)
                 self._behind.set()
             return
-        logger().warning(
-            "request dropped: the fleet is too old to refuse it",
-            instance_id=request.instance_id,
-            min_revision=request.min_revision,
-            fleet_revision=self._fleet.revision,
-        )
+        with traced(request.trace):
+            logger().warning(
+                "request dropped: the fleet is too old to refuse it",
+                instance_id=request.instance_id,
+                min_revision=request.min_revision,
+                fleet_revision=self._fleet.revision,
+            )
 
     async def _catch_up(self) -> None:
         while True:
@@ -143,14 +152,27 @@ class Placement:
 
 
 def _log(said: Sequence[Outcome], revision: int) -> None:
-    refused = [outcome for outcome in said if isinstance(outcome, Refused)]
-    logger().info(
-        "placed", placed=len(said) - len(refused), refused=len(refused), fleet_revision=revision
-    )
-    for outcome in refused[:10]:
-        logger().info(
-            "no host fits",
-            instance_id=outcome.request.instance_id,
-            hosts=outcome.hosts,
-            rejected={r.filter: r.hosts for r in outcome.rejections if r.hosts},
-        )
+    """A line per so many placed instances, not one for each: it stands on the way of all."""
+    placed = [_line_of(outcome) for outcome in said if isinstance(outcome, Placed)]
+    for first in range(0, len(placed), LOGGED_TOGETHER):
+        some = placed[first : first + LOGGED_TOGETHER]
+        logger().info("placed", count=len(some), fleet_revision=revision, instances=some)
+    for outcome in [outcome for outcome in said if isinstance(outcome, Refused)][:REFUSED_LOGGED]:
+        with traced(outcome.request.trace):
+            logger().info(
+                "no host fits",
+                instance_id=outcome.request.instance_id,
+                hosts=outcome.hosts,
+                rejected={r.filter: r.hosts for r in outcome.rejections if r.hosts},
+                fleet_revision=revision,
+            )
+
+
+def _line_of(placed: Placed) -> dict[str, str]:
+    line = {"instance_id": placed.request.instance_id, "host_id": placed.host_id}
+    trace = placed.request.trace
+    if trace.correlation_id:
+        line["correlation_id"] = trace.correlation_id
+    if trace.traceparent:
+        line["traceparent"] = trace.traceparent
+    return line

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
+from services.domain.trace import UNTRACED, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,14 @@ class Shape:
 class Request:
     """One instance that needs a host.
 
-    `attempt` is echoed; a refusal counts only from `min_revision` on.
+    `attempt` is echoed; a refusal counts only from `min_revision` on; `trace` is for logs.
     """
 
     instance_id: str
     attempt: int
     min_revision: int
     shape: Shape
+    trace: Trace = UNTRACED
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.domain.errors import NoCapacity
-from services.runtime.lane import Lane
+from services.domain.errors import NoCapacity, Unavailable
+from services.runtime.lane import WAITING_ROUNDS, Lane
 
 
 class Rounds:
@@ -113,3 +116,165 @@ async def test_a_lane_that_ends_lets_nobody_wait() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert in_flight.cancelled()
     assert waiting.cancelled()
+
+
+async def test_the_smaller_priority_goes_first_and_keys_take_turns_within_it() -> None:
+    """What is more urgent does not wait for what came before."""
+    rounds = Rounds()
+    lane: Lane[int, int] = Lane(rounds.send, name="test", items_max=3)
+    for item in (1, 2, 3):
+        lane.put(item, "creates", priority=2)
+    lane.put(4, "a", priority=1)
+    lane.put(5, "a", priority=1)
+    lane.put(6, "b", priority=1)
+    lane.put(7, priority=0)
+    last = lane.put(8, priority=3)
+    task = await run(lane)
+    await last
+    assert rounds.rounds == [[7, 4, 6], [5, 1, 2], [3, 8]]
+    task.cancel()
+
+
+async def test_a_round_ends_where_its_bytes_end_and_a_larger_item_goes_alone() -> None:
+    """Nobody passes an item that did not fit."""
+    rounds = Rounds()
+    lane: Lane[int, int] = Lane(rounds.send, name="test", bytes_max=100)
+    sizes = {1: 60, 2: 40, 3: 1, 4: 500, 5: 1}
+    answers = [lane.put(item, size_bytes=size) for item, size in sizes.items()]
+    task = await run(lane)
+    await asyncio.gather(*answers)
+    assert rounds.rounds == [[1, 2], [3], [4], [5]]
+    task.cancel()
+
+
+async def test_a_lane_that_holds_too_many_bytes_says_so_at_once() -> None:
+    """Few items can be too much as well; what was refused leaves no trace."""
+    rounds = Rounds()
+    lane: Lane[int, int] = Lane(rounds.send, name="test", bytes_max=10)
+    lane.put(1, size_bytes=10 * WAITING_ROUNDS)
+    with pytest.raises(NoCapacity) as refused:
+        lane.put(2, size_bytes=1)
+    assert refused.value.reason == "LANE_FULL"
+    assert refused.value.retry_after_s
+    small = lane.put(3, size_bytes=0)
+    task = await run(lane)
+    assert await small == 6
+    assert await lane.submit(4, size_bytes=10 * WAITING_ROUNDS) == 8
+    assert lane.tally.full == 1
+    task.cancel()
+
+
+async def test_an_item_whose_time_has_passed_is_dropped_before_it_is_sent() -> None:
+    """Its caller hears that nothing was done; the others go on."""
+    rounds = Rounds()
+    lane: Lane[int, int] = Lane(rounds.send, name="test")
+    late = lane.put(1, time_left_s=0)
+    kept = lane.put(2, time_left_s=600)
+    task = await run(lane)
+    assert await kept == 4
+    assert rounds.rounds == [[2]]
+    with pytest.raises(Unavailable) as dropped:
+        await late
+    assert dropped.value.reason == "DEADLINE_PASSED"
+    assert lane.tally.late == 1
+    task.cancel()
+
+
+async def test_an_item_that_was_sent_is_answered_however_late_it_is() -> None:
+    """It may have been done: dropping it then would be a lie."""
+    rounds = Rounds()
+    rounds.gate.clear()
+    lane: Lane[int, int] = Lane(rounds.send, name="test")
+    task = await run(lane)
+    sent = lane.put(1, time_left_s=0.05)
+    await asyncio.sleep(0.1)
+    rounds.gate.set()
+    assert await sent == 2
+    task.cancel()
+
+
+class Put(NamedTuple):
+    """One item of a random queue."""
+
+    key: str
+    priority: int
+    size_bytes: int
+    is_wanted: bool
+
+
+PUTS = st.lists(
+    st.builds(
+        Put,
+        st.sampled_from("abc"),
+        st.integers(0, 2),
+        st.integers(0, 120),
+        st.sampled_from((True, True, True, False)),
+    ),
+    max_size=40,
+)
+
+
+@given(puts=PUTS, items_max=st.integers(1, 8))
+def test_any_queue_is_sent_once_in_order_within_the_bounds(puts: list[Put], items_max: int) -> None:
+    """Random items: nothing is lost, nothing twice, no key overtakes itself, and each round is the
+    most urgent that fits.
+    """
+    rounds = asyncio.run(drained(puts, items_max))
+    sent = [number for round_ in rounds for number in round_]
+    wanted = [number for number, put in enumerate(puts) if put.is_wanted]
+    assert sorted(sent) == wanted
+    for round_ in rounds:
+        sizes = [puts[number].size_bytes for number in round_]
+        assert 1 <= len(round_) <= items_max
+        assert len(round_) == 1 or sum(sizes) <= 100
+    assert [puts[n].priority for n in sent] == sorted(puts[n].priority for n in sent)
+    for key, priority in {(put.key, put.priority) for put in puts}:
+        own = [n for n in sent if (puts[n].key, puts[n].priority) == (key, priority)]
+        assert own == sorted(own)
+    # Of two keys of one priority neither is ahead by more than one turn while both wait.
+    for priority in range(3):
+        keys = [puts[n].key for n in sent if puts[n].priority == priority]
+        assert_takes_turns(keys, puts, priority)
+
+
+def assert_takes_turns(keys: list[str], puts: list[Put], priority: int) -> None:
+    """Each key is served again only after every other one that still had something."""
+    if any(not put.is_wanted for put in puts):
+        return
+    left = {key: sum(p.key == key and p.priority == priority for p in puts) for key in "abc"}
+    since: dict[str, set[str]] = {}
+    for key in keys:
+        others = {other for other, count in left.items() if count and other != key}
+        assert key not in since or others <= since[key]
+        left[key] -= 1
+        since[key] = set()
+        for other, passed in since.items():
+            if other != key:
+                passed.add(key)
+
+
+async def drained(puts: list[Put], items_max: int) -> list[list[int]]:
+    """The rounds in which a queue that was full from the start is sent."""
+    rounds: list[list[int]] = []
+
+    async def send(items: Sequence[int]) -> list[int | Exception]:
+        rounds.append(list(items))
+        return list(items)
+
+    lane: Lane[int, int] = Lane(send, name="test", items_max=items_max, bytes_max=100)
+    answers = [
+        lane.put(number, put.key, priority=put.priority, size_bytes=put.size_bytes)
+        for number, put in enumerate(puts)
+    ]
+    for answer, put in zip(answers, puts, strict=True):
+        if not put.is_wanted:
+            answer.cancel()
+    task = asyncio.create_task(lane.run())
+    results = await asyncio.gather(*answers, return_exceptions=True)
+    assert [r for r in results if isinstance(r, int)] == [
+        n for n, p in enumerate(puts) if p.is_wanted
+    ]
+    assert lane.waiting == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return rounds

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from services.domain.resources import Resources
+from services.domain.trace import Trace
 from services.scheduler.flows.place import HOLD_S, Placement
 from services.scheduler.logic.changes import Change, apply
 from services.scheduler.logic.fleet import Fleet
 from services.scheduler.logic.request import Outcome, Placed, Refused
 from services.scheduler.logic.weighers import Weights
+from tests.logged import logged
 from tests.unit.scheduler import fleets
 
 ONE = fleets.shape(Resources(1, 0, 0))
@@ -159,3 +161,39 @@ async def test_a_newer_attempt_takes_the_place_of_an_older_one_that_waits() -> N
         await world.until(lambda: len(world.outcomes) > 0)
         await asyncio.sleep(0.05)
         assert [outcome.request.attempt for outcome in world.outcomes] == [2]
+
+
+async def test_a_host_that_was_disabled_is_chosen_by_nobody_and_says_so_by_its_own_filter() -> None:
+    async with running(fleets.fleet_of(fleets.row())) as world:
+        world.show(Change(2, host=fleets.row(enabled=False, revision=2)))
+        world.placement.take(fleets.requests(1, ONE))
+        await world.until(lambda: len(world.outcomes) == 1)
+        refused = world.outcomes[0]
+        assert isinstance(refused, Refused)
+        assert {r.filter: r.hosts for r in refused.rejections if r.hosts} == {"enabled": 1}
+        world.show(Change(3, host=fleets.row(revision=3)))
+        world.placement.take(fleets.requests(1, ONE, attempt=2))
+        await world.until(lambda: len(world.outcomes) == 2)
+        assert isinstance(world.outcomes[1], Placed)
+
+
+async def test_every_answer_is_logged_under_the_call_that_asked() -> None:
+    traces = [Trace(f"call-{number}", "") for number in range(3)]
+    room = fleets.row(target=Resources(2, 0, 0))
+    with logged() as lines:
+        async with running(fleets.fleet_of(room)) as world:
+            for number, trace in enumerate(traces):
+                world.placement.take(fleets.requests(1, ONE, prefix=f"i{number}", trace=trace))
+            assert world.placement.waiting == 3
+            await world.until(lambda: len(world.outcomes) == 2)
+            world.time_s = 2 * HOLD_S
+            used = fleets.row(target=Resources(2, 0, 0), used=Resources(2, 0, 0), revision=2)
+            world.show(Change(2, host=used))
+            await world.until(lambda: len(world.outcomes) == 3)
+            assert world.placement.waiting == 0
+        said = lines()
+    placed = [entry for line in said for entry in line.get("instances", [])]
+    assert [entry["correlation_id"] for entry in placed] == ["call-0", "call-1"]
+    assert {entry["host_id"] for entry in placed} == {"host-a"}
+    (none,) = [line for line in said if line["event"] == "no host fits"]
+    assert (none["correlation_id"], none["instance_id"]) == ("call-2", "i2-0")

@@ -1,0 +1,165 @@
+"""The figures of a process, in the form that Prometheus reads.
+
+Owns the names of what every service counts: calls by method and code (rate, errors, duration), the
+rounds of its lanes, the process itself; and the gauges that a service adds, read when somebody
+asks. Counting is cheap and elsewhere: `telemetry`, `lane`, `tally`.
+"""
+
+import asyncio
+import inspect
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+from prometheus_client import GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from services.runtime import telemetry
+from services.runtime.lane import Tally, lanes
+from services.runtime.log import logger
+from services.runtime.tally import Histogram
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+READ_S = 2.0
+
+# One value, or one per tuple of label values.
+Reading = float | Mapping[tuple[str, ...], float]
+Read = Callable[[], Reading | Awaitable[Reading]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Gauge:
+    name: str
+    about: str
+    labels: tuple[str, ...]
+    read: Read
+
+
+class Meters:
+    """The gauges of one service, and the page with everything that its process counts."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._gauges: list[_Gauge] = []
+        self._registry = CollectorRegistry(auto_describe=False)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+
+    def gauge(self, name: str, about: str, read: Read, labels: tuple[str, ...] = ()) -> None:
+        """Adds `stead_<name>`, read anew for each page; a reading that fails or takes longer than
+        2 s is left out and logged.
+        """
+        self._gauges.append(_Gauge(f"stead_{name}", about, labels, read))
+
+    async def page(self) -> bytes:
+        """Everything as it is now, as text."""
+        readings = await asyncio.gather(*(_reading(gauge) for gauge in self._gauges))
+        families = [
+            _gauge_family(gauge, reading)
+            for gauge, reading in zip(self._gauges, readings, strict=True)
+            if reading is not None
+        ]
+        now = CollectorRegistry(auto_describe=False)
+        now.register(_Families([_identity(self._service), *_calls(), *_rounds(), *families]))
+        return generate_latest(self._registry) + generate_latest(now)
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
+
+
+async def _reading(gauge: _Gauge) -> Reading | None:
+    try:
+        async with asyncio.timeout(READ_S):
+            reading = gauge.read()
+            return await reading if inspect.isawaitable(reading) else reading
+    except Exception as error:  # noqa: BLE001  # one figure that cannot be had must not hide the others
+        logger().warning("gauge not read", gauge=gauge.name, error=repr(error))
+        return None
+
+
+def _gauge_family(gauge: _Gauge, reading: Reading) -> Metric:
+    family = GaugeMetricFamily(gauge.name, gauge.about, labels=gauge.labels)
+    if isinstance(reading, Mapping):
+        for labels, value in reading.items():
+            family.add_metric(labels, value)
+    else:
+        family.add_metric((), reading)
+    return family
+
+
+def _identity(service: str) -> Metric:
+    family = InfoMetricFamily("stead", "Which service and release this is.")
+    family.add_metric((), {"service": service, "version": metadata.version("stead")})
+    return family
+
+
+def _calls() -> list[Metric]:
+    by_method = ("method",)
+    calls = CounterMetricFamily(
+        "stead_rpc_calls", "Calls that have ended.", labels=("method", "code")
+    )
+    seconds = HistogramMetricFamily(
+        "stead_rpc_duration_seconds",
+        "From the arrival of a call to its end; of a stream all its life.",
+        labels=by_method,
+    )
+    open_ = GaugeMetricFamily("stead_rpc_open_calls", "Calls that last now.", labels=by_method)
+    messages = CounterMetricFamily(
+        "stead_rpc_stream_messages", "Messages sent on streams to callers.", labels=by_method
+    )
+    for name, tally in sorted(telemetry.methods().items()):
+        for code, count in sorted(tally.codes.items()):
+            calls.add_metric((name, code), count)
+        seconds.add_metric((name,), tally.seconds.cumulative(), tally.seconds.total)
+        open_.add_metric((name,), tally.open)
+        if tally.messages:
+            messages.add_metric((name,), tally.messages)
+    return [calls, seconds, open_, messages]
+
+
+def _rounds() -> list[Metric]:
+    by_lane = ("lane",)
+    waiting = GaugeMetricFamily("stead_lane_waiting", "Items that wait now.", labels=by_lane)
+    refused = CounterMetricFamily(
+        "stead_lane_refused",
+        "Items that were not sent: too much waited, or their deadline had passed.",
+        labels=("lane", "reason"),
+    )
+    tallies: dict[str, Tally] = {}
+    items: defaultdict[str, int] = defaultdict(int)
+    for lane in lanes():
+        tallies.setdefault(lane.name, Tally()).add(lane.tally)
+        items[lane.name] += lane.waiting
+    for name, tally in sorted(tallies.items()):
+        waiting.add_metric((name,), items[name])
+        refused.add_metric((name, "LANE_FULL"), tally.full)
+        refused.add_metric((name, "DEADLINE_PASSED"), tally.late)
+    return [
+        _of_lanes("batch_items", "Items of a round.", {n: t.sizes for n, t in tallies.items()}),
+        _of_lanes("wait_seconds", "From an item's arrival to its round's start.",
+                  {n: t.waits_s for n, t in tallies.items()}),
+        _of_lanes("round_seconds", "From a round's start to its answers.",
+                  {n: t.rounds_s for n, t in tallies.items()}),
+        waiting,
+        refused,
+    ]  # fmt: skip
+
+
+def _of_lanes(name: str, about: str, histograms: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(f"stead_lane_{name}", about, labels=("lane",))
+    for lane, histogram in sorted(histograms.items()):
+        family.add_metric((lane,), histogram.cumulative(), histogram.total)
+    return family
