@@ -5,15 +5,27 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+from services.conductor.edges.store.bounds import USUAL_BOUNDS, Bounds
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Store
-from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import HostRow, InstanceRow, Item, Outcome, Refused, RequestKey
+from services.conductor.logic import lifecycle, operations
+from services.conductor.logic.rows import (
+    FlavorRow,
+    HostRow,
+    InstanceRow,
+    Item,
+    KeyPairRow,
+    Outcome,
+    ProjectRow,
+    Refused,
+    RequestKey,
+)
 from services.domain.kinds import HostState
 from services.domain.operation import OperationAction
-from services.domain.resources import NOTHING, Overcommit, Resources
+from services.domain.resources import NOTHING, UNLIMITED, Overcommit, QuotaAmounts, Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres
 
@@ -30,10 +42,12 @@ async def new_database(server: Postgres) -> str:
 
 
 @contextlib.asynccontextmanager
-async def new_store(server: Postgres) -> AsyncIterator[tuple[PostgresStore, str]]:
+async def new_store(
+    server: Postgres, usual: QuotaAmounts = UNLIMITED, bounds: Bounds = USUAL_BOUNDS
+) -> AsyncIterator[tuple[PostgresStore, str]]:
     """A store over a new database, and its name; both are gone afterwards."""
     name = await new_database(server)
-    store = PostgresStore(server.url(name))
+    store = PostgresStore(server.url(name), usual_limits=usual, bounds=bounds)
     try:
         yield store, name
     finally:
@@ -51,14 +65,32 @@ def host(
     )  # fmt: skip
 
 
+def flavor(name: str = "small", **changes: object) -> FlavorRow:
+    """A new size."""
+    row = FlavorRow(new_id(), name, Resources(1, 1, 1), 1.0)
+    return replace(row, **changes)  # type: ignore[arg-type]  # the caller names fields of the row
+
+
+def key_pair(name: str = "laptop", **changes: object) -> KeyPairRow:
+    """A new public key of project p."""
+    row = KeyPairRow(new_id(), "p", name, "ssh-ed25519 AAAA", "SHA256:x", "ssh-ed25519", 1.0)
+    return replace(row, **changes)  # type: ignore[arg-type]  # as above
+
+
+def project(project_id: str = "p", **changes: object) -> ProjectRow:
+    """A project to make known."""
+    row = ProjectRow(project_id, "Project", 1.0)
+    return replace(row, **changes)  # type: ignore[arg-type]  # as above
+
+
 def create(row: InstanceRow, request_id: str = "", fingerprint: bytes = b"f") -> Item:
     """Commit 1 of a create."""
     request_id = request_id or new_id()
-    operation = lifecycle.new_operation(
+    operation = operations.new_operation(
         new_id(),
         row,
         action=OperationAction.CREATE_INSTANCE,
-        author=lifecycle.Author("me", request_id),
+        author=operations.Author("me", request_id),
         now_s=1.0,
     )
     key = RequestKey(row.project_id, "me", "create", request_id, fingerprint, row.id, operation.id)

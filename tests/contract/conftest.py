@@ -1,4 +1,6 @@
-"""The drivers that must keep the driver contract, each on a host of the test's own."""
+"""The drivers that must keep the driver contract, each on a host of the test's own; and one
+PostgreSQL for the stores that must keep theirs.
+"""
 
 import contextlib
 import shutil
@@ -14,9 +16,12 @@ from services.compute.edges.drivers.fake import FakeDriver, Faults
 from services.compute.edges.drivers.libvirt.driver import make_driver
 from services.compute.flows.ports import Driver, GuestSpec, ImageFile
 from services.compute.logic.guest import Identity
+from services.conductor.edges.store.postgres import PostgresStore
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
+from tests.engines import Postgres, postgres
 from tests.hypervisors import Libvirtd, guest_image, libvirtd
+from tests.stores import new_database
 
 CLOUD_ID = "0123456789ab"
 CAPACITY = Resources(64, 65536, 1024)
@@ -159,3 +164,24 @@ async def driver(bench: Bench) -> Driver:
 @pytest.fixture
 def identity() -> Identity:
     return Identity(CLOUD_ID, str(uuid.uuid4()), 5)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One PostgreSQL for the tests of the store."""
+    with postgres(tmp_path_factory.mktemp("pg")) as running:
+        yield running
+
+
+@pytest.fixture
+async def database(server: Postgres) -> str:
+    """A new, migrated database."""
+    return await new_database(server)
+
+
+@pytest.fixture
+async def store(server: Postgres, database: str) -> AsyncIterator[PostgresStore]:
+    """The store over it."""
+    made = PostgresStore(server.url(database))
+    yield made
+    await made.close()

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from services.compute.flows.ports import ConsoleLog, Driver, GuestChanged, StepFailed
-from services.compute.logic.guest import Guest, Identity
+from services.compute.flows.console_ports import ConsoleLog, ConsolePiece
+from services.compute.flows.ports import Driver, GuestChanged, StepFailed
+from services.compute.logic.guest import NO_NOTES, Asking, Guest, Identity, Notes
 from services.domain.instance import Power
 from tests.contract.conftest import CLOUD_ID, SPEC, Bench
 from tests.hypervisors import until
 
 HANGING_S = 90
+OTHER_ID = "00000000-0000-4000-8000-000000000000"
 
 
 async def prepared(bench: Bench, driver: Driver, identity: Identity) -> None:
@@ -24,9 +26,14 @@ async def running(bench: Bench, driver: Driver, identity: Identity) -> None:
     await driver.start_guest(identity)
 
 
-async def the_guest(driver: Driver) -> Guest:
+async def whole_guest(driver: Driver) -> Guest:
     (guest,) = await driver.list_guests()
     return guest
+
+
+async def the_guest(driver: Driver) -> Guest:
+    """The guest without the name of its run and its notes."""
+    return replace(await whole_guest(driver), incarnation="", notes=NO_NOTES)
 
 
 async def console_with(driver: Driver, identity: Identity, words: bytes) -> ConsoleLog:
@@ -146,6 +153,71 @@ async def test_a_stopped_guest_is_off_and_can_be_started_again(
     assert (await the_guest(driver)).power is Power.RUNNING
 
 
+async def test_each_start_is_another_run_which_keeps_its_name(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    await prepared(bench, driver, identity)
+    names = [(await whole_guest(driver)).incarnation]
+    for _ in range(2):
+        await driver.start_guest(identity)
+        names.append((await whole_guest(driver)).incarnation)
+        await driver.mark_applied(identity, len(names))
+        await driver.start_guest(identity)
+        assert (await whole_guest(await bench.open())).incarnation == names[-1]
+        await driver.stop_guest(identity)
+    assert names[0] == (await whole_guest(driver)).incarnation == ""
+    assert len(set(names)) == 3
+
+
+async def test_notes_are_kept_beside_the_guest_until_it_is_erased(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    await prepared(bench, driver, identity)
+    assert (await whole_guest(driver)).notes == NO_NOTES
+    await driver.start_guest(identity)
+    for notes in (Notes(2, "before"), Notes(3, "later", Asking(7, "later", 12.5)), Notes(3, "")):
+        await driver.write_notes(identity, notes)
+        assert (await whole_guest(await bench.open())).notes == notes
+    await driver.stop_guest(identity)
+    await driver.mark_applied(identity, 4)
+    assert (await whole_guest(driver)).notes == Notes(3, "")
+    await driver.erase_guest(identity)
+    await prepared(bench, driver, identity)
+    assert (await whole_guest(driver)).notes == NO_NOTES
+
+
+async def test_notes_of_what_is_not_there_are_refused_but_may_be_repeated(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    await running(bench, driver, identity)
+    for stranger in (replace(identity, epoch=6), replace(identity, instance_id=OTHER_ID)):
+        with pytest.raises(Exception) as failed:  # noqa: PT011  # any error but one is right
+            await driver.write_notes(stranger, Notes(2))
+        assert not isinstance(failed.value, StepFailed)
+    assert (await whole_guest(driver)).notes == NO_NOTES
+
+
+async def test_a_guest_that_is_asked_to_stop_ends_by_itself(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    assert (await driver.capabilities()).graceful_stop
+    await running(bench, driver, identity)
+    await console_with(driver, identity, b"STEAD-GUEST")
+
+    async def is_off() -> bool:
+        await driver.ask_guest_to_stop(identity)
+        return (await the_guest(driver)).power is Power.OFF
+
+    await until(is_off)
+    await driver.ask_guest_to_stop(identity)
+    assert (await the_guest(driver)).power is Power.OFF
+
+
+async def test_asking_what_is_not_there_does_nothing(driver: Driver, identity: Identity) -> None:
+    await driver.ask_guest_to_stop(identity)
+    assert list(await driver.list_guests()) == []
+
+
 async def test_stopping_and_erasing_what_is_not_there_does_nothing(
     driver: Driver, identity: Identity
 ) -> None:
@@ -223,6 +295,77 @@ async def test_a_guest_says_on_its_console_who_it_is(
     assert end.start_offset >= len(whole.content) - 10
     await driver.stop_guest(identity)
     assert line in (await driver.read_console_log(identity, 1 << 20)).content
+
+
+async def test_a_console_is_read_from_any_offset_on(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    await prepared(bench, driver, identity)
+    assert await driver.read_console_from(identity, None, 10) == ConsolePiece(b"", 0)
+    assert await driver.read_console_from(identity, 0, 10) == ConsolePiece(b"", 0)
+    await driver.start_guest(identity)
+    await console_with(driver, identity, b"STEAD-GUEST")
+    await driver.stop_guest(identity)
+    whole = (await driver.read_console_log(identity, 1 << 20)).content
+    read = b""
+    while piece := (await driver.read_console_from(identity, len(read), 7)).content:
+        assert len(piece) <= 7
+        read += piece
+    assert read == whole
+    end = ConsolePiece(b"", len(whole))
+    assert await driver.read_console_from(identity, len(whole), 7) == end
+    assert await driver.read_console_from(identity, None, 7) == end
+    for gone in (len(whole) + 1, -1):
+        with pytest.raises(StepFailed) as failed:
+            await driver.read_console_from(identity, gone, 7)
+        assert failed.value.reason == "CONSOLE_OFFSET_GONE"
+
+
+async def test_what_is_typed_reaches_the_guest_and_its_answer_the_log(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    can = await driver.capabilities()
+    assert can.console_input
+    await running(bench, driver, identity)
+    # What is typed before there is a shell, a real guest throws away; the fake one has no prompt.
+    await console_with(driver, identity, b"STEAD-GUEST" if can.driver == "fake" else b"# ")
+    async with driver.open_keyboard(identity) as keyboard:
+        # The fake guest knows `count`; the real one knows functions.
+        await keyboard.write(b"count() { seq $1; }\n")
+        await keyboard.write(b"count 40\n")
+        log = await console_with(driver, identity, b"\n40")
+    assert b"count 40" in log.content
+    numbers = [int(w) for w in log.content.split(b"count 40")[-1].split() if w.isdigit()]
+    assert numbers == list(range(1, 41))
+
+
+async def test_a_keyboard_outlives_a_reboot_and_refuses_while_the_guest_is_off(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    await prepared(bench, driver, identity)
+    async with driver.open_keyboard(identity) as keyboard:
+        for boots in (1, 2):
+            with pytest.raises(StepFailed) as refused:
+                await keyboard.write(b"nobody reads this")
+            assert refused.value.reason == "CONSOLE_NOT_READY"
+            await driver.start_guest(identity)
+
+            async def has_booted(boots: int = boots) -> bool:
+                log = await driver.read_console_log(identity, 1 << 20)
+                return log.content.count(b"STEAD-GUEST") == boots
+
+            await until(has_booted)
+            await keyboard.write(f"echo boot-{boots}\n".encode())
+            await console_with(driver, identity, f"boot-{boots}".encode())
+            await driver.stop_guest(identity)
+    log = await driver.read_console_log(identity, 1 << 20)
+    assert b"nobody" not in log.content
+
+
+async def test_the_console_of_nobody_is_not_ready(driver: Driver, identity: Identity) -> None:
+    with pytest.raises(StepFailed) as failed:
+        await driver.read_console_from(identity, 0, 7)
+    assert failed.value.reason == "CONSOLE_NOT_READY"
 
 
 async def test_a_guest_that_ends_behind_the_agents_back_is_told_of(

@@ -5,7 +5,6 @@ PostgreSQL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import (
     Committed,
     FlavorRow,
@@ -30,29 +30,8 @@ from services.domain.kinds import HostState, ResourceKind
 from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres, postgres
-from tests.stores import CLOUD, claim_all, create, host, new_database, new_store, refusals
+from tests.stores import CLOUD, claim_all, create, host, new_store, refusals
 from tests.unit.conductor.situations import instance
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """One PostgreSQL for the tests of this file."""
-    with postgres(tmp_path_factory.mktemp("pg")) as running:
-        yield running
-
-
-@pytest.fixture
-async def database(server: Postgres) -> str:
-    """A new, migrated database."""
-    return await new_database(server)
-
-
-@pytest.fixture
-async def store(server: Postgres, database: str) -> AsyncIterator[PostgresStore]:
-    """The store over it."""
-    made = PostgresStore(server.url(database))
-    yield made
-    await made.close()
 
 
 async def test_revisions_are_gapless_and_in_commit_order(store: PostgresStore) -> None:
@@ -62,8 +41,8 @@ async def test_revisions_are_gapless_and_in_commit_order(store: PostgresStore) -
     outcomes = await store.items_commit([create(row) for row in rows])
     await claim_all(store, rows)
     told = [r.revision for o in outcomes if isinstance(o, Committed) for r in o.records]
-    records, head = await store.changes_read(0, 1000)
-    assert [record.revision for record in records] == list(range(1, head + 1))
+    log = await store.changes_read(0, 1000)
+    assert [r.revision for r in log.records] == list(range(1, log.head_revision + 1))
     assert sorted(told) == list(range(2, 12))
 
 
@@ -73,7 +52,7 @@ async def test_versions_of_a_row_count_without_a_gap(store: PostgresStore) -> No
     row = instance()
     await store.items_commit([create(row)])
     await claim_all(store, [row])
-    records, _ = await store.changes_read(0, 1000)
+    records = (await store.changes_read(0, 1000)).records
     by_row: dict[str, list[int]] = {}
     for record in records:
         by_row.setdefault(record.id, []).append(record.version)
@@ -106,10 +85,10 @@ async def test_a_request_id_with_another_payload_is_refused(store: PostgresStore
     """And changes nothing."""
     request_id = new_id()
     await store.items_commit([create(instance("a"), request_id)])
-    head = (await store.changes_read(0, 1))[1]
+    head = (await store.changes_read(0, 1)).head_revision
     other = create(instance("b"), request_id, fingerprint=b"g")
     assert refusals(await store.items_commit([other])) == ["REQUEST_ID_REUSED"]
-    assert (await store.changes_read(0, 1))[1] == head
+    assert (await store.changes_read(0, 1)).head_revision == head
 
 
 async def test_a_name_is_taken_once_among_the_living(store: PostgresStore) -> None:
@@ -161,9 +140,7 @@ async def test_a_shrunk_host_keeps_what_it_has_and_takes_no_more(store: Postgres
     assert refusals(await claim_all(store, rows[2:])) == ["NO_ROOM"]
     situation = (await store.situations_read([rows[0].id]))[rows[0].id]
     assert situation.holder is not None
-    gone = lifecycle.Seen(
-        rows[0].id, situation.holder.epoch, "h1", 2, 1, 0, Power.OFF, True, ("X", "y")
-    )
+    gone = Seen(rows[0].id, situation.holder.epoch, "h1", 2, 1, 0, Power.OFF, True, ("X", "y"))
     assert refusals(await store.items_commit([lifecycle.observed(situation, gone, 3.0)])) == [""]
 
 
@@ -205,7 +182,7 @@ async def test_observations_apply_once_and_never_backwards(store: PostgresStore)
     async def observe(sequence: int, incarnation: int, epoch: int | None = None) -> str:
         situation = (await store.situations_read([row.id]))[row.id]
         assert situation.holder is not None
-        seen = lifecycle.Seen(
+        seen = Seen(
             row.id,
             epoch or situation.holder.epoch,
             "h1",
@@ -237,7 +214,7 @@ async def test_a_view_has_all_claims_of_one_snapshot(store: PostgresStore) -> No
     view = await store.host_view_read("h1")
     assert view is not None
     assert {row.id for row, _ in view.wanted} == {row.id for row in rows[:3]}
-    assert view.revision == (await store.changes_read(0, 1))[1]
+    assert view.revision == (await store.changes_read(0, 1)).head_revision
     assert await store.host_view_read("nowhere") is None
 
 
@@ -270,7 +247,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat(store: PostgresStor
     found: list[str] = []
     after = ""
     for _ in range(10):
-        page = (await store.records_read([Query(ResourceKind.INSTANCE, "", "p", after, 3, {})]))[0]
+        page = (await store.records_read([Query(ResourceKind.INSTANCE, "", "p", after, 3)]))[0]
         found += [record.id for record in page.records]
         if not page.more:
             break
@@ -321,8 +298,20 @@ async def test_a_database_of_another_cloud_or_release_is_refused(
     server: Postgres, database: str
 ) -> None:
     """Nothing is written to what is not ours, or what a newer stead has written."""
-    with pytest.raises(Broken, match="belongs to cloud"):
+    with pytest.raises(Broken, match="belongs to cloud") as other:
         await migrate(server.url(database), "ffffffffffff")
+    assert other.value.reason == "CLOUD_MISMATCH"
     server.sql("INSERT INTO schema_migration VALUES (9999, 'x', 'y')", database)
-    with pytest.raises(Broken, match="newer"):
+    with pytest.raises(Broken, match="newer") as newer:
         await migrate(server.url(database), CLOUD)
+    assert newer.value.reason == "SCHEMA_NEWER"
+
+
+async def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
+    server: Postgres, database: str
+) -> None:
+    """What stands in the database is then not what this release means."""
+    server.sql("UPDATE schema_migration SET checksum = 'another' WHERE number = 1", database)
+    with pytest.raises(Broken, match="differs") as changed:
+        await migrate(server.url(database), CLOUD)
+    assert changed.value.reason == "SCHEMA_CHANGED"

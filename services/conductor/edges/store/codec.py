@@ -1,26 +1,25 @@
-"""Rows as bytes: what of a row is stored as the public message, and how it is read back.
+"""Instances and operations as bytes: what of a row is stored as the public message, and how it is
+read back.
 
-Owns the mapping between rows and stead.v1 messages. Version, revision, epoch, etag and the ledger
-are never in the bytes: the commit decides them, readers add them.
+Owns the mapping between rows and stead.v1 messages, with `codec_catalog` and `codec_owners`.
+Version, revision, epoch, etag and the ledger are never in the bytes: the commit decides them,
+readers add them.
 """
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from stead.internal.v1 import compute_pb2
-from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
+from stead.v1 import instance_pb2, operation_pb2
 
 from services.conductor.logic.rows import (
-    FlavorRow,
-    HostRow,
     ImageReference,
-    ImageRow,
     InstanceRow,
     OperationFault,
     OperationRow,
     Wanted,
 )
-from services.domain.kinds import Architecture, HostState, ImageKind
+from services.domain.kinds import Architecture, ImageKind
 from services.domain.operation import OperationAction, OperationState, Phase
-from services.domain.resources import Overcommit, Resources
+from services.domain.trace import Trace
 
 
 def timestamp(at_s: float) -> Timestamp:
@@ -35,18 +34,6 @@ def timestamp(at_s: float) -> Timestamp:
 def seconds(stamp: Timestamp) -> float:
     """A Timestamp as seconds since 1970."""
     return stamp.ToMicroseconds() / 1_000_000
-
-
-def amounts(resources: Resources) -> host_pb2.Resources:
-    """The public form of an amount."""
-    return host_pb2.Resources(
-        vcpus=resources.vcpus, memory_mib=resources.memory_mib, disk_gib=resources.disk_gib
-    )
-
-
-def resources_from(message: host_pb2.Resources) -> Resources:
-    """An amount from its public form."""
-    return Resources(message.vcpus, message.memory_mib, message.disk_gib)
 
 
 def spec_of(row: InstanceRow) -> compute_pb2.Spec:
@@ -69,6 +56,7 @@ def spec_of(row: InstanceRow) -> compute_pb2.Spec:
         ),
         ssh_public_keys=wanted.ssh_public_keys,
         user_data=wanted.user_data,
+        grace_s=wanted.grace_s,
     )
 
 
@@ -86,6 +74,7 @@ def wanted_from(spec: compute_pb2.Spec) -> Wanted:
         ),
         ssh_public_keys=tuple(spec.ssh_public_keys),
         user_data=spec.user_data,
+        grace_s=spec.grace_s,
     )
 
 
@@ -129,6 +118,8 @@ def operation_body(row: OperationRow) -> bytes:
         actor=row.actor,
         request_id=row.request_id,
         create_time=timestamp(row.created_at_s),
+        correlation_id=row.trace.correlation_id,
+        traceparent=row.trace.traceparent,
     )
     if row.ended_at_s:
         message.end_time.CopyFrom(timestamp(row.ended_at_s))
@@ -165,117 +156,7 @@ def operation_from(body: bytes, version: int, revision: int) -> OperationRow:
         fault=fault,
         tries=message.tries,
         progress=message.progress,
+        trace=Trace(message.correlation_id, message.traceparent),
         version=version,
         revision=revision,
-    )
-
-
-def flavor_body(row: FlavorRow) -> bytes:
-    """The public message of a flavor, less what the commit decides."""
-    return flavor_pb2.Flavor(
-        id=row.id,
-        name=row.name,
-        vcpus=row.resources.vcpus,
-        memory_mib=row.resources.memory_mib,
-        disk_gib=row.resources.disk_gib,
-        create_time=timestamp(row.created_at_s),
-    ).SerializeToString()
-
-
-def flavor_from(body: bytes, version: int, revision: int) -> FlavorRow:
-    """A living flavor from its stored form."""
-    message = flavor_pb2.Flavor.FromString(body)
-    return FlavorRow(
-        id=message.id,
-        name=message.name,
-        resources=Resources(message.vcpus, message.memory_mib, message.disk_gib),
-        created_at_s=seconds(message.create_time),
-        version=version,
-        revision=revision,
-    )
-
-
-def image_body(row: ImageRow) -> bytes:
-    """The public message of an image, less what the commit decides."""
-    states, visibilities = image_pb2.ImageState, image_pb2.ImageVisibility
-    return image_pb2.Image(
-        id=row.id,
-        name=row.name,
-        project_id=row.project_id,
-        state=states.IMAGE_STATE_DELETED if row.deleted else states.IMAGE_STATE_READY,
-        kind=row.reference.kind.value,  # type: ignore[arg-type]  # numbers are those of the contract
-        architecture=row.reference.architecture.value,  # type: ignore[arg-type]  # as above
-        digest=row.reference.digest,
-        size_bytes=row.reference.size_bytes,
-        min_disk_gib=row.min_disk_gib,
-        visibility=(
-            visibilities.IMAGE_VISIBILITY_PUBLIC
-            if row.public
-            else visibilities.IMAGE_VISIBILITY_PRIVATE
-        ),
-        create_time=timestamp(row.created_at_s),
-    ).SerializeToString()
-
-
-def image_from(body: bytes, version: int, revision: int) -> ImageRow:
-    """A living image from its stored form."""
-    message = image_pb2.Image.FromString(body)
-    return ImageRow(
-        id=message.id,
-        project_id=message.project_id,
-        name=message.name,
-        reference=ImageReference(
-            message.digest,
-            message.size_bytes,
-            ImageKind(message.kind),
-            Architecture(message.architecture),
-        ),
-        min_disk_gib=message.min_disk_gib,
-        public=message.visibility == image_pb2.IMAGE_VISIBILITY_PUBLIC,
-        created_at_s=seconds(message.create_time),
-        version=version,
-        revision=revision,
-    )
-
-
-def host_body(row: HostRow) -> bytes:
-    """The public message of a host, less what the commit decides."""
-    message = host_pb2.Host(
-        id=row.id,
-        state=row.state.value,  # type: ignore[arg-type]  # numbers are those of the contract
-        enabled=row.enabled,
-        capacity=amounts(row.capacity),
-        reserved=amounts(row.reserved),
-        overcommit=host_pb2.OvercommitRatio(
-            vcpus_permille=row.overcommit.vcpus_permille,
-            memory_permille=row.overcommit.memory_permille,
-            disk_permille=row.overcommit.disk_permille,
-        ),
-        incarnation=row.incarnation,
-        agent_version=row.agent_version,
-        create_time=timestamp(row.created_at_s),
-    )
-    message.capabilities.ParseFromString(row.capabilities)
-    return message.SerializeToString()
-
-
-def host_from(body: bytes, *, machine_id: str, boot_id: str, target: Resources) -> HostRow:
-    """A host from its stored form."""
-    message = host_pb2.Host.FromString(body)
-    ratio = message.overcommit
-    return HostRow(
-        id=message.id,
-        seen_incarnation=message.incarnation,
-        machine_id=machine_id,
-        boot_id=boot_id,
-        state=HostState(message.state),
-        enabled=message.enabled,
-        incarnation=message.incarnation,
-        capacity=resources_from(message.capacity),
-        reserved=resources_from(message.reserved),
-        overcommit=Overcommit(ratio.vcpus_permille, ratio.memory_permille, ratio.disk_permille),
-        target=target,
-        capabilities=message.capabilities.SerializeToString(),
-        agent_version=message.agent_version,
-        created_at_s=seconds(message.create_time),
     )

@@ -1,13 +1,17 @@
 """The one commit path from this side: a batch in one call, what came of it back to outcomes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from services.conductor.edges.store.writes import Writes, entry_kind, writes_of
+from services.conductor.edges.store.codec_owners import limits_of, project_from, used_of
+from services.conductor.edges.store.writes import Writes, entry_kind, limits_array, writes_of
 from services.conductor.logic.rows import (
+    Before,
     Committed,
+    FlavorRow,
     ImageRow,
     Item,
     Outcome,
@@ -16,12 +20,16 @@ from services.conductor.logic.rows import (
     Refused,
 )
 from services.domain.kinds import ResourceKind
+from services.domain.resources import QuotaAmounts
 
-COMMIT = """
-SELECT verdicts, changes FROM commit_items(
+_CALL = """
+SELECT verdicts, changes FROM {}(
     $1::request_write[], $2::instance_write[], $3::operation_write[], $4::claim_write[],
-    $5::host_write[], $6::catalog_write[])
+    $5::host_write[], $6::catalog_write[], $7::project_write[], $8::project_share[], $9::bigint[])
 """
+COMMIT = _CALL.format("commit_items")
+# The same, and nothing of it is kept.
+CHECK = _CALL.format("check_items")
 
 # Of several reasons against one item the heaviest is told: what was done before, then what can
 # never be done.
@@ -29,6 +37,8 @@ _WEIGHT = {
     Refusal.MALFORMED: 0,
     Refusal.STALE: 0,
     Refusal.NO_ROOM: 1,
+    Refusal.NO_QUOTA: 1,
+    Refusal.NOT_EMPTY: 1,
     Refusal.NAME_TAKEN: 1,
     Refusal.DUPLICATE: 2,
     Refusal.NO_CLAIM: 3,
@@ -38,28 +48,39 @@ _WEIGHT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a batch is handed over: the statement, and the limits of projects without their own."""
+
+    sql: str
+    usual: QuotaAmounts
+
+
 async def commit(
-    connection: "asyncpg.Connection[asyncpg.Record]", items: Sequence[Item]
+    connection: "asyncpg.Connection[asyncpg.Record]", items: Sequence[Item], way: Way
 ) -> list[Outcome]:
-    """Commits the items in one round trip.
+    """Commits the items in one round trip, or only says what would come of them.
 
     If a last guard of the database stopped the batch, or a value that it cannot hold, in halves,
     down to the one item that is at fault. Source: MECHANICS A1.
     """
     writes = writes_of(items)
     try:
-        row = await connection.fetchrow(COMMIT, *writes.arrays())
+        row = await connection.fetchrow(way.sql, *writes.arrays(), limits_array(way.usual))
     except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
         if len(items) == 1:
             malformed = isinstance(error, asyncpg.DataError)
             return [Refused(Refusal.MALFORMED if malformed else Refusal.STALE)]
         half = len(items) // 2
-        return [*await commit(connection, items[:half]), *await commit(connection, items[half:])]
+        first = await commit(connection, items[:half], way)
+        return [*first, *await commit(connection, items[half:], way)]
     assert row is not None
     refused = _refused(row["verdicts"])
     changed = {(change["kind"], change["id"]): change for change in row["changes"]}
     return [
-        refused[n] if n in refused else Committed(_records((n, item), changed, writes))
+        refused[n]
+        if n in refused
+        else Committed(_records((n, item), changed, writes, usual=way.usual))
         for n, item in enumerate(items)
     ]
 
@@ -67,26 +88,31 @@ async def commit(
 def _refused(verdicts: Sequence[Any]) -> dict[int, Refused]:
     refused: dict[int, Refused] = {}
     for verdict in verdicts:
-        found = Refused(
-            Refusal(verdict["reason"]), verdict["resource_id"] or "", verdict["operation_id"] or ""
-        )
+        found = _refusal(verdict)
         known = refused.get(verdict["item"])
         if known is None or _WEIGHT[found.refusal] > _WEIGHT[known.refusal]:
             refused[verdict["item"]] = found
     return refused
 
 
+def _refusal(verdict: Any) -> Refused:
+    ids = (verdict["resource_id"] or "", verdict["operation_id"] or "")
+    if verdict["ledger"] is None:
+        return Refused(Refusal(verdict["reason"]), *ids)
+    version, *ledger = verdict["ledger"]
+    project = project_from(ids[0], verdict["body"], ledger, version=version, revision=0)
+    return Refused(Refusal(verdict["reason"]), *ids, project=project)
+
+
 def _records(
-    numbered: tuple[int, Item], changed: dict[tuple[int, str], Any], writes: Writes
+    numbered: tuple[int, Item],
+    changed: dict[tuple[int, str], Any],
+    writes: Writes,
+    *,
+    usual: QuotaAmounts,
 ) -> tuple[Record, ...]:
     n, item = numbered
-    rows: list[tuple[ResourceKind, str, str, bool, bool]] = []
-    if (i := item.instance) is not None:
-        rows.append((ResourceKind.INSTANCE, i.id, i.project_id, i.deleted, False))
-    rows += [(ResourceKind.OPERATION, o.id, o.project_id, False, False) for o in item.operations]
-    if (e := item.entry) is not None:
-        owner, public = (e.project_id, e.public) if isinstance(e, ImageRow) else ("", True)
-        rows.append((entry_kind(e), e.id, owner, e.deleted, public))
+    rows = _rows(item)
     touched = {change.host_id for change in item.claims} | ({item.host.id} if item.host else set())
     # Several items of one commit may touch a host; its one change is told by the first.
     rows += [
@@ -94,16 +120,39 @@ def _records(
         for host_id in touched
         if (ResourceKind.HOST, host_id) in changed
     ]
-    records = [_record(changed[row[:2]], row, writes.bodies.get((n, *row[:2]))) for row in rows]
+    records = [
+        _record(changed[row[:2]], row, writes.bodies.get((n, *row[:2])), usual=usual)
+        for row in rows
+    ]
     for host_id in touched:
         changed.pop((ResourceKind.HOST, host_id), None)
     return tuple(sorted(records, key=lambda record: record.revision))
 
 
+def _rows(item: Item) -> list[tuple[ResourceKind, str, str, bool, bool]]:
+    """What an item writes but for hosts: kind, id, project, whether deleted, whether public."""
+    rows: list[tuple[ResourceKind, str, str, bool, bool]] = []
+    if (i := item.instance) is not None:
+        rows.append((ResourceKind.INSTANCE, i.id, i.project_id, i.deleted, False))
+    rows += [(ResourceKind.OPERATION, o.id, o.project_id, False, False) for o in item.operations]
+    if (e := item.entry) is not None:
+        owner = "" if isinstance(e, FlavorRow) else e.project_id
+        public = e.public if isinstance(e, ImageRow) else isinstance(e, FlavorRow)
+        rows.append((entry_kind(e), e.id, owner, e.deleted, public))
+    if (p := item.project) is not None:
+        rows.append((ResourceKind.PROJECT, p.id, p.id, p.deleted, False))
+    return rows
+
+
 def _record(
-    change: Any, row: tuple[ResourceKind, str, str, bool, bool], written: bytes | None
+    change: Any,
+    row: tuple[ResourceKind, str, str, bool, bool],
+    written: bytes | None,
+    *,
+    usual: QuotaAmounts,
 ) -> Record:
     kind, id_, project_id, deleted, public = row
+    ledger = change["ledger"]
     return Record(
         kind=kind,
         id=id_,
@@ -114,5 +163,22 @@ def _record(
         body=change["body"] if written is None else written,
         deleted=deleted,
         public=public,
-        ledger=tuple(change["ledger"] or ()),
+        ledger=tuple(ledger) if kind is ResourceKind.HOST else (),
+        before=before_of(kind, change),
+        quota=quota_of(ledger, usual) if kind is ResourceKind.PROJECT else None,
     )
+
+
+def before_of(kind: ResourceKind, change: Any) -> Before | None:
+    """The version before a change, from a row of the log or what a commit tells."""
+    if change["before"] is None:
+        return None
+    ledger = tuple(change["before_ledger"]) if kind is ResourceKind.HOST else ()
+    return Before(change["before"], change["before_revision"], change["before_epoch"], ledger)
+
+
+def quota_of(
+    ledger: Sequence[int | None], usual: QuotaAmounts
+) -> tuple[QuotaAmounts, QuotaAmounts]:
+    """Limits and use from a project's ledger; where it has no limits of its own, the usual ones."""
+    return limits_of(ledger) or usual, used_of(ledger)

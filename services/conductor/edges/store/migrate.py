@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 import asyncpg
 
+from services.conductor.edges.store.bounds import USUAL_BOUNDS
 from services.conductor.flows.ports import CloudIdentity
 from services.domain.errors import Broken
 
@@ -18,6 +19,8 @@ CREATE TABLE IF NOT EXISTS schema_migration (
     number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz
     NOT NULL DEFAULT now() )
 """
+
+FOLLOW_HISTORY = "SELECT history FROM follow_history($1)"
 
 
 def migrations() -> list[tuple[int, str, str]]:
@@ -36,7 +39,7 @@ async def migrate(url: str, cloud_id: str) -> CloudIdentity:
 
     Raises Broken: SCHEMA_NEWER, SCHEMA_CHANGED (an applied file differs), CLOUD_MISMATCH.
     """
-    connection = await asyncpg.connect(url, timeout=10, command_timeout=60)
+    connection = await asyncpg.connect(url, timeout=10, command_timeout=600)
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
@@ -74,14 +77,13 @@ async def _apply(
 
 
 async def _claim(connection: "asyncpg.Connection[asyncpg.Record]", cloud_id: str) -> str:
+    """The history that the database is of now; a new one where it was set back since."""
     await connection.execute(
         "INSERT INTO cloud (cloud_id, history_id) VALUES ($1, gen_random_uuid()::text)"
         " ON CONFLICT DO NOTHING",
         cloud_id,
     )
-    row = await connection.fetchrow("SELECT cloud_id, history_id FROM cloud")
-    assert row is not None
-    if row["cloud_id"] != cloud_id:
-        owner = row["cloud_id"]
+    owner = await connection.fetchval("SELECT cloud_id FROM cloud")
+    if owner != cloud_id:
         raise Broken("CLOUD_MISMATCH", f"this database belongs to cloud {owner}, not {cloud_id}")
-    return str(row["history_id"])
+    return str(await connection.fetchval(FOLLOW_HISTORY, USUAL_BOUNDS.partition))

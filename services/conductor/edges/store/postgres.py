@@ -2,19 +2,31 @@
 other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from services.conductor.edges.store import queries
-from services.conductor.edges.store.commit import commit
+import asyncpg
+
+from services.conductor.edges.store import log, pages, queries
+from services.conductor.edges.store.bounds import USUAL_BOUNDS, Bounds
+from services.conductor.edges.store.commit import CHECK, COMMIT, Way, commit
 from services.conductor.edges.store.session import Session
-from services.conductor.flows.ports import BeatAnswer, Due, Page, Query, View
+from services.conductor.edges.store.stretch import Terms
+from services.conductor.flows.ports import (
+    BeatAnswer,
+    ChangePage,
+    Due,
+    OperationCount,
+    Page,
+    Query,
+    View,
+)
 from services.conductor.logic.rows import (
     CatalogRow,
     HostRow,
     Item,
     Outcome,
-    Record,
+    ProjectRow,
     RequestKey,
     Situation,
 )
@@ -24,8 +36,11 @@ from services.conductor.logic.steps import (
     PLACE_AGAIN_S,
     YOUNG_S,
 )
+from services.domain.errors import Unavailable
 from services.domain.kinds import ClaimRole, HostState, ResourceKind
 from services.domain.operation import Phase
+from services.domain.resources import UNLIMITED, QuotaAmounts
+from services.runtime.log import logger
 
 REQUEST = """
 SELECT fingerprint, resource_id, operation_id FROM request
@@ -78,17 +93,55 @@ RETURNING o.id, o.resource_id, o.phase, o.looks,
 """
 
 
-class PostgresStore:
-    """Implements `flows.ports.Store`."""
+HISTORY = "SELECT history, anew FROM follow_history($1)"
 
-    def __init__(self, url: str) -> None:
-        self._commits = Session(url, "commits")
-        self._quiet = Session(url, "leases and looks")
-        self._reads = Session(url, "reads")
+
+class PostgresStore:
+    """Implements `flows.ports.Store`. `usual_limits` hold for projects without their own.
+
+    `history_id` is what this conductor tells its followers; empty takes what the first connection
+    finds. When a later one finds another, the database was set back under the conductor:
+    `on_history` is called and everything is refused from then on, for what it remembers and
+    publishes is of a history that has ended. Source: MECHANICS E3.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        usual_limits: QuotaAmounts = UNLIMITED,
+        history_id: str = "",
+        on_history: Callable[[], None] = lambda: None,
+        bounds: Bounds = USUAL_BOUNDS,
+    ) -> None:
+        self._usual = usual_limits
+        self._terms = Terms(usual_limits, bounds)
+        self._history_id = history_id
+        self._on_history = on_history
+        self._width = bounds.partition
+        self._commits = Session(url, "commits", self._connected)
+        self._quiet = Session(url, "leases and looks", self._connected)
+        self._reads = Session(url, "reads", self._connected)
+
+    async def _connected(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        row = await connection.fetchrow(HISTORY, self._width)
+        assert row is not None
+        if row["anew"]:
+            logger().warning("the database was set back; a new history begins", id=row["history"])
+        self._history_id = self._history_id or row["history"]
+        if row["history"] != self._history_id:
+            self._on_history()
+            raise Unavailable("DATABASE_UNAVAILABLE", "the database is of another history now")
 
     async def items_commit(self, items: Sequence[Item]) -> list[Outcome]:
         """The one commit path."""
-        return await self._commits.run(lambda connection: commit(connection, items))
+        way = Way(COMMIT, self._usual)
+        return await self._commits.run(lambda connection: commit(connection, items, way))
+
+    async def items_check(self, items: Sequence[Item]) -> list[Outcome]:
+        """What items_commit would answer now."""
+        way = Way(CHECK, self._usual)
+        return await self._commits.run(lambda connection: commit(connection, items, way))
 
     async def situations_read(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
         """Everything that decides about these instances."""
@@ -101,8 +154,16 @@ class PostgresStore:
         return await self._reads.run(lambda c: queries.catalog(c, wanted))
 
     async def records_read(self, queries_: Sequence[Query]) -> list[Page]:
-        """Records as of the newest commit."""
-        return [await self._reads.run(lambda c, q=q: queries.page(c, q)) for q in queries_]  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        """Records as of the newest commit or the pinned one."""
+        return await self._reads.run(lambda c: pages.answers(c, queries_, self._terms))
+
+    async def projects_read(self, project_ids: Sequence[str]) -> dict[str, ProjectRow]:
+        """Projects that live or use something."""
+        return await self._reads.run(lambda c: queries.projects(c, project_ids))
+
+    async def operations_count(self) -> list[OperationCount]:
+        """Operations under way, counted."""
+        return await self._quiet.run(queries.operations_count)
 
     async def request_read(self, key: RequestKey) -> RequestKey | None:
         """The remembered request, if there is one."""
@@ -118,9 +179,15 @@ class PostgresStore:
             operation_id=row["operation_id"],
         )
 
-    async def changes_read(self, after_revision: int, limit: int) -> tuple[list[Record], int]:
-        """The change log above a revision, and the head."""
-        return await self._reads.run(lambda c: queries.changes(c, after_revision, limit))
+    async def changes_read(self, after_revision: int, limit: int) -> ChangePage:
+        """The change log above a revision, the head, and from where the log is whole."""
+        return await self._reads.run(
+            lambda c: log.changes(c, after_revision, limit, usual=self._usual)
+        )
+
+    async def log_tend(self, keep_s: float, bytes_max: int) -> None:
+        """Partitions of the change log ahead, and old ones gone."""
+        await self._quiet.run(lambda c: log.tend(c, keep_s, bytes_max, width=self._width))
 
     async def hosts_read(self, host_ids: Sequence[str]) -> dict[str, HostRow]:
         """Hosts by id."""

@@ -44,6 +44,9 @@ LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.CrashShutdownError,
     asyncpg.InvalidTransactionStateError,
+    # A standby that is not promoted yet.
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.ReadOnlySQLTransactionError,
     ConnectionError,
     OSError,
     TimeoutError,
@@ -60,11 +63,19 @@ ROLLED_BACK = (
 
 
 class Session:
-    """Runs work on its own connection, one piece at a time."""
+    """Runs work on its own connection, one piece at a time; `on_connect` is called with each new
+    one before it is used.
+    """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        on_connect: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]] | None = None,
+    ) -> None:
         self._url = url
         self._name = name
+        self._on_connect = on_connect
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
         self._away = False
@@ -112,9 +123,15 @@ class Session:
             made = await asyncpg.connect(
                 self._url, timeout=5, command_timeout=8, server_settings=SETTINGS
             )
+            try:
+                for statement in settings_of(made.get_server_version().major):
+                    await made.execute(statement)
+                if self._on_connect is not None:
+                    await self._on_connect(made)
+            except BaseException:
+                made.terminate()
+                raise
             self._connection = made
-            for statement in settings_of(made.get_server_version().major):
-                await made.execute(statement)
         return self._connection
 
 

@@ -7,19 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.conductor.edges.store import codec
+from services.conductor.edges.store import codec, codec_catalog, codec_owners
 from services.conductor.logic.rows import (
     CatalogRow,
     ClaimAct,
     ClaimChange,
     FlavorRow,
     HostRow,
+    ImageRow,
     InstanceRow,
     Item,
     OperationRow,
+    ProjectRow,
     RequestKey,
 )
 from services.domain.kinds import ClaimRole, ResourceKind
+from services.domain.resources import QuotaAmounts
 
 Write = tuple[Any, ...]
 
@@ -27,7 +30,9 @@ Write = tuple[Any, ...]
 @dataclass(slots=True)
 class Writes:
     """The writes of a batch, by table, and the bodies of its rows by (item, kind, id): of two items
-    for one row only one is committed, and its record is told with its own body.
+    for one row only one is committed, and its record is told with its own body. `shares` is what
+    new instances add to each project (instances, vCPUs, MiB, GiB), nothing where only its row or an
+    end of one is written.
     """
 
     requests: list[Write] = field(default_factory=list)
@@ -36,6 +41,8 @@ class Writes:
     claims: list[Write] = field(default_factory=list)
     hosts: list[Write] = field(default_factory=list)
     entries: list[Write] = field(default_factory=list)
+    projects: list[Write] = field(default_factory=list)
+    shares: dict[str, list[int]] = field(default_factory=dict)
     bodies: dict[tuple[int, ResourceKind, str], bytes] = field(default_factory=dict)
 
     def arrays(self) -> tuple[list[Write], ...]:
@@ -47,7 +54,18 @@ class Writes:
             self.claims,
             self.hosts,
             self.entries,
+            self.projects,
+            [(id_, *added) for id_, added in self.shares.items()],
         )
+
+    def share(self, project_id: str, new: InstanceRow | None) -> None:
+        """Counts a new instance, or only has its project locked."""
+        added = self.shares.setdefault(project_id, [0, 0, 0, 0])
+        if new is not None:
+            added[0] += 1
+            added[1] += new.resources.vcpus
+            added[2] += new.resources.memory_mib
+            added[3] += new.resources.disk_gib
 
     def body(self, row: tuple[int, ResourceKind, str], encoded: bytes) -> bytes:
         """Remembers a row's body beside its write; `row` is (item, kind, id)."""
@@ -71,12 +89,17 @@ def writes_of(items: Sequence[Item]) -> Writes:
             writes.hosts.append(_host(n, item.host))
         if item.entry is not None:
             writes.entries.append(_entry(n, item.entry, writes))
+        if item.project is not None:
+            writes.projects.append(_project(n, item.project, writes))
+            writes.share(item.project.id, None)
     return writes
 
 
 def entry_kind(row: CatalogRow) -> ResourceKind:
     """Which noun a catalog row is of."""
-    return ResourceKind.FLAVOR if isinstance(row, FlavorRow) else ResourceKind.IMAGE
+    if isinstance(row, FlavorRow):
+        return ResourceKind.FLAVOR
+    return ResourceKind.IMAGE if isinstance(row, ImageRow) else ResourceKind.KEY_PAIR
 
 
 def _request(n: int, key: RequestKey) -> Write:
@@ -85,6 +108,8 @@ def _request(n: int, key: RequestKey) -> Write:
 
 
 def _instance(n: int, item: Item, row: InstanceRow, writes: Writes) -> Write:
+    if row.deleted or row.version == 0:
+        writes.share(row.project_id, None if row.deleted else row)
     adds_claim = any(change.act is ClaimAct.ADD for change in item.claims)
     body = writes.body((n, ResourceKind.INSTANCE, row.id), codec.instance_body(row))
     return (
@@ -104,6 +129,9 @@ def _instance(n: int, item: Item, row: InstanceRow, writes: Writes) -> Write:
         row.attempt,
         list(row.excluded_host_ids),
         row.deleted,
+        row.resources.vcpus,
+        row.resources.memory_mib,
+        row.resources.disk_gib,
         adds_claim,
         item.wants,
         codec.spec_of(row).SerializeToString(),
@@ -148,16 +176,30 @@ def _claim(n: int, change: ClaimChange) -> Write:
 def _host(n: int, row: HostRow) -> Write:
     target = (row.target.vcpus, row.target.memory_mib, row.target.disk_gib)
     machine = (row.machine_id, row.boot_id, row.state, row.incarnation)
-    return (n, row.id, row.seen_incarnation, *machine, *target, codec.host_body(row))
+    return (n, row.id, row.seen_edition, *machine, *target, codec_owners.host_body(row))
 
 
 def _entry(n: int, row: CatalogRow, writes: Writes) -> Write:
     kind = entry_kind(row)
     if isinstance(row, FlavorRow):
-        project_id, digest, public, encoded = "", "", True, codec.flavor_body(row)
-    else:
+        project_id, digest, public, encoded = "", "", True, codec_catalog.flavor_body(row)
+    elif isinstance(row, ImageRow):
         project_id, digest, public = row.project_id, row.reference.digest, row.public
-        encoded = codec.image_body(row)
+        encoded = codec_catalog.image_body(row)
+    else:
+        project_id, digest, public = row.project_id, row.fingerprint, False
+        encoded = codec_catalog.key_pair_body(row)
     body = writes.body((n, kind, row.id), encoded)
     seen = (kind, row.id, row.version)
     return (n, *seen, project_id, row.name, digest, public, row.deleted, body)
+
+
+def _project(n: int, row: ProjectRow, writes: Writes) -> Write:
+    body = writes.body((n, ResourceKind.PROJECT, row.id), codec_owners.project_body(row))
+    limits = limits_array(row.limits) if row.limits is not None else [None] * 4
+    return (n, row.id, row.version, *limits, row.deleted, body)
+
+
+def limits_array(limits: QuotaAmounts) -> list[int]:
+    """Limits in the order in which SQL has them."""
+    return [limits.instances, limits.vcpus, limits.memory_mib, limits.disk_gib]
