@@ -2,18 +2,31 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 from stead.internal.v1 import conductor_pb2_grpc
 
 from services.conductor.config import Settings
+from services.conductor.edges.bodies import MessageBodies
 from services.conductor.edges.bus import NatsBus
+from services.conductor.edges.figures import add_gauges
 from services.conductor.edges.servicer import ConductorServicer, Flows
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.flows.accept import Acceptor
+from services.conductor.edges.wishes import Acceptors
+from services.conductor.flows.accept import Acceptance
+from services.conductor.flows.accept_cancel import CancelAcceptor
+from services.conductor.flows.accept_catalog import CatalogAcceptor
+from services.conductor.flows.accept_host import HostAcceptor
+from services.conductor.flows.accept_instance import InstanceAcceptor
+from services.conductor.flows.accept_power import PowerAcceptor
+from services.conductor.flows.accept_project import ProjectAcceptor
 from services.conductor.flows.advance import Advancer
+from services.conductor.flows.answer import Answerer
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
 from services.conductor.flows.greet import Greeter
@@ -21,13 +34,16 @@ from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
 from services.conductor.flows.ports import CloudIdentity
 from services.conductor.flows.read import Reader
+from services.domain.resources import QuotaAmounts
 from services.runtime import bus, ids, rpc
 from services.runtime.log import logger
+from services.runtime.metrics import Meters
 from services.runtime.serve import Health, admin_server, every, run, run_until
 
 RECONCILE_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 1.0
 LEASES_EVERY_S = 5.0
+TEND_EVERY_S = 10.0
 DRAIN_S = 3.0
 REACH_AGAIN_S = 0.5
 NO_DATABASE = (OSError, TimeoutError, asyncpg.CannotConnectNowError)
@@ -74,35 +90,93 @@ async def _connect(settings: Settings) -> tuple[CloudIdentity, bus.Bus]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One conductor, joined: what it answers with, and what runs for as long as it lives."""
+
+    flows: Flows
+    decider: Decider
+    forever: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+
+
+def _acceptors(
+    acceptance: Acceptance, advancer: Advancer, *, bodies: MessageBodies, usual: QuotaAmounts
+) -> Acceptors:
+    return Acceptors(
+        instances=InstanceAcceptor(acceptance, advancer),
+        power=PowerAcceptor(acceptance, advancer),
+        catalog=CatalogAcceptor(acceptance),
+        projects=ProjectAcceptor(acceptance, usual),
+        hosts=HostAcceptor(acceptance),
+        cancels=CancelAcceptor(acceptance, bodies),
+    )
+
+
+def _join(settings: Settings, store: PostgresStore, nats: NatsBus) -> Parts:
+    clock, usual = WallClock(), settings.usual_limits()
+    bodies = MessageBodies()
+    committer = Committer(store, nats)
+    advancer = Advancer(store, nats, committer, clock)
+    acceptance = Acceptance(
+        store=store,
+        committer=committer,
+        clock=clock,
+        ids=NewIds(),
+        answers=Answerer(store, bodies, usual),
+    )
+    acceptors = _acceptors(acceptance, advancer, bodies=bodies, usual=usual)
+    observer = Observer(store, committer, advancer, clock)
+    leaser = Leaser(store, committer, clock)
+    reader = Reader(store, bodies, usual)
+    greeter = Greeter(store, committer, clock)
+
+    async def tend() -> None:
+        await store.log_tend(settings.log_keep_s, settings.log_bytes_max)
+
+    return Parts(
+        flows=Flows(acceptors, reader, observer, greeter, leaser),
+        decider=Decider(committer, advancer, clock),
+        forever=(
+            committer.run,
+            advancer.run,
+            acceptance.run,
+            observer.run,
+            reader.run,
+            lambda: every(RECONCILE_EVERY_S, advancer.reconcile),
+            lambda: every(HEARTBEAT_EVERY_S, committer.heartbeat),
+            lambda: every(LEASES_EVERY_S, leaser.compare),
+            lambda: every(TEND_EVERY_S, tend),
+        ),
+    )
+
+
 async def main(stop: asyncio.Event) -> None:
     """Serves until `stop` is set."""
     settings = Settings()  # type: ignore[call-arg]  # filled from the environment
-    health = Health("stead.conductor")
+    health, meters = Health("stead.conductor"), Meters("conductor")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(settings.admin_listen, health))
+        await stack.enter_async_context(admin_server(settings.admin_listen, health, meters))
         found = await _reach(settings, stop)
         if found is None:
             return
         cloud, connection = found
         stack.push_async_callback(connection.close)
-        store = PostgresStore(settings.postgres_url)
-        stack.push_async_callback(store.close)
-        clock = WallClock()
-        nats = NatsBus(connection, cloud)
-        committer = Committer(store, nats)
-        advancer = Advancer(store, nats, committer, clock)
-        acceptor = Acceptor(
-            store=store, committer=committer, advancer=advancer, clock=clock, ids=NewIds()
+        # In another history nothing that this conductor remembers is true: it ends, another begins.
+        store = PostgresStore(
+            settings.postgres_url,
+            usual_limits=settings.usual_limits(),
+            history_id=cloud.history_id,
+            on_history=stop.set,
         )
-        observer = Observer(store, committer, advancer, clock)
-        leaser = Leaser(store, committer, clock)
-        reader = Reader(store)
-        flows = Flows(acceptor, reader, observer, Greeter(store, committer, clock), leaser)
-        servicer = ConductorServicer(flows, store, cloud)
+        stack.push_async_callback(store.close)
+        add_gauges(meters, store.operations_count)
+        nats = NatsBus(connection, cloud)
+        parts = _join(settings, store, nats)
+        servicer = ConductorServicer(parts.flows, store, cloud)
         server = rpc.server()
         conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, server)
         server.add_insecure_port(settings.listen)
-        await nats.subscribe_decisions(Decider(committer, advancer, clock))
+        await nats.subscribe_decisions(parts.decider)
         await server.start()
         stack.push_async_callback(server.stop, 0)
         await health.set_ready(True)
@@ -112,21 +186,11 @@ async def main(stop: asyncio.Event) -> None:
             # What was taken is answered before the lanes end.
             await stop.wait()
             await health.set_ready(False)
+            servicer.close()
             await server.stop(DRAIN_S)
             ended.set()
 
-        await run_until(
-            ended,
-            serve(),
-            committer.run(),
-            advancer.run(),
-            acceptor.run(),
-            observer.run(),
-            reader.run(),
-            every(RECONCILE_EVERY_S, advancer.reconcile),
-            every(HEARTBEAT_EVERY_S, committer.heartbeat),
-            every(LEASES_EVERY_S, leaser.compare),
-        )
+        await run_until(ended, serve(), *(run_part() for run_part in parts.forever))
 
 
 if __name__ == "__main__":

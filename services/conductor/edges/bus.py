@@ -7,7 +7,9 @@ from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decider, Decision
 from services.conductor.flows.ports import CloudIdentity
-from services.conductor.logic.rows import ClaimRow, InstanceRow, Record
+from services.conductor.logic.rows import Record
+from services.conductor.logic.steps import Command, Place
+from services.domain.trace import UNTRACED
 from services.runtime import subjects
 from services.runtime.bus import MESSAGE_BYTES_MAX, Bus, chunks
 
@@ -22,36 +24,43 @@ class NatsBus:
         self._bus = bus
         self._cloud = cloud
 
-    async def place(self, instances: Sequence[InstanceRow], min_revision: int) -> None:
+    async def place(self, places: Sequence[Place], min_revision: int) -> None:
         """Asks the schedulers for hosts."""
-        requests = [_place_request(row, min_revision) for row in instances]
+        requests = [_place_request(place, min_revision) for place in places]
         for chunk in chunks(((r, r.ByteSize() + 8) for r in requests), ROOM):
             batch = scheduler_pb2.PlaceBatch(requests=chunk)
             await self._bus.publish(subjects.place(self._cloud.cloud_id), batch.SerializeToString())
 
-    async def command(
-        self, host_id: str, incarnation: int, wanted: Sequence[tuple[InstanceRow, ClaimRow]]
-    ) -> None:
+    async def command(self, host_id: str, incarnation: int, commands: Sequence[Command]) -> None:
         """Tells one host what is wanted."""
         subject = subjects.host_command(self._cloud.cloud_id, host_id)
-        wishes = [messages.wanted(row, claim) for row, claim in wanted]
+        wishes = [messages.wanted(c.instance, c.claim, c.trace) for c in commands]
         for chunk in chunks(((w, w.ByteSize() + 8) for w in wishes), ROOM):
             batch = compute_pb2.CommandBatch(host_id=host_id, incarnation=incarnation, wanted=chunk)
             await self._bus.publish(subject, batch.SerializeToString())
 
-    async def feed(self, records: Sequence[Record], head_revision: int) -> None:
+    async def feed(
+        self, records: Sequence[Record], head_revision: int, *, compacted_revision: int
+    ) -> None:
         """Publishes changes in the order of their revisions, or the head alone."""
         subject = subjects.feed(self._cloud.cloud_id)
-        history_id = self._cloud.history_id
         if not records:
-            beat = resource_pb2.FeedBatch(history_id=history_id, head_revision=head_revision)
+            beat = self._batch((), head_revision, compacted_revision)
             await self._bus.publish(subject, beat.SerializeToString())
         changes = [messages.resource(record) for record in records]
         for chunk in chunks(((c, c.ByteSize() + 8) for c in changes), ROOM):
-            batch = resource_pb2.FeedBatch(
-                history_id=history_id, head_revision=chunk[-1].revision, changes=chunk
-            )
+            batch = self._batch(chunk, chunk[-1].revision, compacted_revision)
             await self._bus.publish(subject, batch.SerializeToString())
+
+    def _batch(
+        self, changes: Sequence[resource_pb2.Resource], head: int, compacted: int
+    ) -> resource_pb2.FeedBatch:
+        return resource_pb2.FeedBatch(
+            history_id=self._cloud.history_id,
+            head_revision=head,
+            changes=changes,
+            compacted_revision=compacted,
+        )
 
     async def subscribe_decisions(self, decider: Decider) -> None:
         """Gives each batch of decisions to one of the conductors."""
@@ -65,7 +74,8 @@ class NatsBus:
         )
 
 
-def _place_request(row: InstanceRow, min_revision: int) -> scheduler_pb2.PlaceRequest:
+def _place_request(place: Place, min_revision: int) -> scheduler_pb2.PlaceRequest:
+    row = place.instance
     request = scheduler_pb2.PlaceRequest(
         instance_id=row.id,
         attempt=row.attempt,
@@ -74,6 +84,8 @@ def _place_request(row: InstanceRow, min_revision: int) -> scheduler_pb2.PlaceRe
         image_kind=row.wanted.image.kind.value,  # type: ignore[arg-type]  # as above
         excluded_host_ids=row.excluded_host_ids,
     )
+    if place.trace != UNTRACED:
+        messages.write_trace(request.trace, place.trace)
     request.resources.vcpus = row.resources.vcpus
     request.resources.memory_mib = row.resources.memory_mib
     request.resources.disk_gib = row.resources.disk_gib

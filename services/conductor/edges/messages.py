@@ -3,21 +3,34 @@
 from collections.abc import Sequence
 
 from stead.internal.v1 import compute_pb2, conductor_pb2, resource_pb2
-from stead.v1 import image_pb2
+from stead.v1 import host_pb2, image_pb2, quota_pb2
 
 from services.conductor.edges.store import codec
 from services.conductor.flows.greet import Hello
-from services.conductor.flows.ports import View
-from services.conductor.logic.lifecycle import Seen
-from services.conductor.logic.rows import ClaimRow, ImageReference, InstanceRow, Record
-from services.domain.errors import CloudError
+from services.conductor.flows.ports import Page, Query, View
+from services.conductor.logic.observation import Seen
+from services.conductor.logic.quota import violations_of
+from services.conductor.logic.rows import (
+    Caller,
+    ClaimRow,
+    ImageReference,
+    InstanceRow,
+    Record,
+)
+from services.domain.condition import Condition
+from services.domain.errors import CloudError, Invalid
 from services.domain.instance import Power
-from services.domain.kinds import Architecture, ClaimRole, ImageKind
+from services.domain.kinds import Architecture, ClaimRole, ImageKind, ListOrder, ResourceKind
 from services.domain.observation import ObservationOutcome
-from services.domain.resources import Overcommit, Resources
+from services.domain.resources import Overcommit, QuotaAmounts, Resources
+from services.domain.trace import UNTRACED, Trace, trace_from
 from services.runtime.rpc import code_of
 
+OVER_QUOTA = "QUOTA_EXCEEDED"
 _POWERS = frozenset(Power)
+_ORDERS = {order.value: order for order in ListOrder}
+_KINDS = {kind.value: kind for kind in ImageKind}
+_MACHINES = {architecture.value: architecture for architecture in Architecture}
 
 
 def item_error(error: CloudError) -> conductor_pb2.ItemError:
@@ -28,6 +41,7 @@ def item_error(error: CloudError) -> conductor_pb2.ItemError:
         message=error.message,
         metadata=error.metadata,
         field=error.field,
+        quota_violations=violations_of(error.metadata) if error.reason == OVER_QUOTA else {},
     )
 
 
@@ -45,36 +59,107 @@ def resource(record: Record) -> resource_pb2.Resource:
         public=record.public,
     )
     if record.ledger:
-        target, used = Resources(*record.ledger[:3]), Resources(*record.ledger[3:6])
-        message.ledger.target.CopyFrom(codec.amounts(target))
-        message.ledger.used.CopyFrom(codec.amounts(used))
-        message.ledger.claims = record.ledger[6]
+        _write_ledger(message.ledger, record.ledger)
+    if record.quota is not None:
+        limits, used = record.quota
+        _write_quota(message.quota.limits, limits)
+        _write_quota(message.quota.used, used)
+    before = record.before
+    if before is not None:
+        message.before.body, message.before.revision = before.body, before.revision
+        message.before.epoch = before.epoch
+        if before.ledger:
+            _write_ledger(message.before.ledger, before.ledger)
     return message
 
 
+def _write_ledger(message: resource_pb2.HostLedger, ledger: tuple[int, ...]) -> None:
+    _write_amounts(message.target, ledger[:3])
+    _write_amounts(message.used, ledger[3:6])
+    message.claims = ledger[6]
+
+
+def _write_amounts(message: host_pb2.Resources, amounts: tuple[int, ...]) -> None:
+    message.vcpus, message.memory_mib, message.disk_gib = amounts
+
+
+def _write_quota(message: quota_pb2.QuotaAmounts, amounts: QuotaAmounts) -> None:
+    message.instances, message.vcpus = amounts.instances, amounts.vcpus
+    message.memory_mib, message.disk_gib = amounts.memory_mib, amounts.disk_gib
+
+
 def feed_batch(
-    records: Sequence[Record], head_revision: int, history_id: str
+    records: Sequence[Record], head_revision: int, *, history_id: str, compacted_revision: int
 ) -> resource_pb2.FeedBatch:
     """A stretch of the feed."""
     return resource_pb2.FeedBatch(
         history_id=history_id,
         head_revision=head_revision,
         changes=[resource(record) for record in records],
+        compacted_revision=compacted_revision,
     )
 
 
-def wanted(row: InstanceRow, claim: ClaimRow) -> compute_pb2.Wanted:
+def caller_from(message: conductor_pb2.Caller) -> Caller:
+    """On whose behalf a call is made."""
+    return Caller(message.subject, message.project_id, message.cloud_admin)
+
+
+def query_from(message: conductor_pb2.Query) -> Query:
+    """A question about records."""
+    return Query(
+        kind=ResourceKind(message.kind),
+        id=message.id,
+        project_id=message.project_id,
+        after_id=message.after_id,
+        limit=message.limit,
+        conditions=tuple(
+            Condition(c.field, tuple(c.values), c.negated) for c in message.conditions
+        ),
+        order=_ORDERS.get(message.order, ListOrder.ID),
+        descending=message.descending,
+        after_key=message.after_key,
+        pinned_revision=message.pinned_revision,
+    )
+
+
+def query_result(page: Page) -> conductor_pb2.QueryResult:
+    """The answer to a question."""
+    return conductor_pb2.QueryResult(
+        resources=[resource(record) for record in page.records],
+        revision=page.revision,
+        more=page.more,
+        last_id=page.last_id,
+        last_key=page.last_key,
+    )
+
+
+def trace_of(message: resource_pb2.Trace) -> Trace:
+    """Where a call came from, less what is not well formed."""
+    return trace_from(message.correlation_id, message.traceparent)
+
+
+def write_trace(message: resource_pb2.Trace, trace: Trace) -> None:
+    """Puts a trace into a message."""
+    message.correlation_id, message.traceparent = trace.correlation_id, trace.traceparent
+
+
+def wanted(row: InstanceRow, claim: ClaimRow, trace: Trace = UNTRACED) -> compute_pb2.Wanted:
     """What is wanted of an instance under a claim; a claim that is LEAVING wants absence."""
     spec = codec.spec_of(row)
     if claim.role is ClaimRole.LEAVING:
         spec.present = spec.run = False
-    return compute_pb2.Wanted(
+        spec.grace_s = 0
+    message = compute_pb2.Wanted(
         instance_id=row.id,
         epoch=claim.epoch,
         generation=row.generation,
         revision=claim.wanted_revision,
         spec=spec,
     )
+    if trace != UNTRACED:
+        write_trace(message.trace, trace)
+    return message
 
 
 def view(found: View, cloud_id: str) -> compute_pb2.View:
@@ -96,11 +181,15 @@ def hello_from(message: compute_pb2.Hello) -> Hello:
         machine_id=message.machine_id,
         boot_id=message.boot_id,
         agent_version=message.agent_version,
-        capacity=codec.resources_from(message.capacity),
-        reserved=codec.resources_from(message.reserved),
+        capacity=_resources_from(message.capacity),
+        reserved=_resources_from(message.reserved),
         overcommit=Overcommit(ratio.vcpus_permille, ratio.memory_permille, ratio.disk_permille),
         capabilities=message.capabilities.SerializeToString(),
     )
+
+
+def _resources_from(message: host_pb2.Resources) -> Resources:
+    return Resources(message.vcpus, message.memory_mib, message.disk_gib)
 
 
 def seen_from(message: conductor_pb2.HostObservation) -> Seen:
@@ -120,6 +209,7 @@ def seen_from(message: conductor_pb2.HostObservation) -> Seen:
         absent=observation.absent,
         failure=failure,
         progress=observation.progress,
+        failed_generation=observation.failure.generation,
     )
 
 
@@ -144,10 +234,10 @@ def observe_response(
 
 
 def image_reference_from(described: image_pb2.ImageDescription) -> ImageReference:
-    """An image as hosts need to know it."""
-    return ImageReference(
-        described.digest,
-        described.size_bytes,
-        ImageKind(described.kind),
-        Architecture(described.architecture),
-    )
+    """An image as hosts need to know it. Raises Invalid (INVALID_FIELD) for a kind or processor
+    that this release does not know.
+    """
+    kind, architecture = _KINDS.get(described.kind), _MACHINES.get(described.architecture)
+    if kind is None or architecture is None:
+        raise Invalid("INVALID_FIELD", "the image is of a kind that is not known here")
+    return ImageReference(described.digest, described.size_bytes, kind, architecture)

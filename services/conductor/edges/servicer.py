@@ -1,26 +1,21 @@
 """ConductorService: messages in, flows, messages out."""
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc
-from stead.v1 import image_pb2
 
-from services.conductor.edges import messages
-from services.conductor.flows.accept import Acceptor, NewInstance
-from services.conductor.flows.answer import Accepted, Asked
+from services.conductor.edges import messages, wishes
+from services.conductor.edges.conversation import converse
+from services.conductor.edges.wishes import Acceptors
 from services.conductor.flows.greet import Greeter
 from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
-from services.conductor.flows.ports import CloudIdentity, Query, Store
+from services.conductor.flows.ports import CloudIdentity, Store
 from services.conductor.flows.read import Reader
-from services.conductor.logic.rows import Caller
 from services.domain.errors import Broken, CloudError, Invalid
-from services.domain.kinds import ResourceKind
-from services.domain.resources import Resources
 from services.runtime.log import logger
 
 
@@ -28,7 +23,7 @@ from services.runtime.log import logger
 class Flows:
     """What the servicer calls."""
 
-    acceptor: Acceptor
+    acceptors: Acceptors
     reader: Reader
     observer: Observer
     greeter: Greeter
@@ -42,6 +37,11 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
         self._flows = flows
         self._store = store
         self._cloud = cloud
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Ends conversations once the rounds that were begun are answered."""
+        self._closing.set()
 
     async def Accept(
         self, request: conductor_pb2.AcceptRequest, context: Any
@@ -62,10 +62,14 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
     ) -> conductor_pb2.ReadChangesResponse:
         """Reads the change log by range."""
         limit = max(1, min(request.limit, 1000))
-        records, head = await self._store.changes_read(request.after_revision, limit)
-        return conductor_pb2.ReadChangesResponse(
-            batch=messages.feed_batch(records, head, self._cloud.history_id)
+        page = await self._store.changes_read(request.after_revision, limit)
+        batch = messages.feed_batch(
+            page.records,
+            page.head_revision,
+            history_id=self._cloud.history_id,
+            compacted_revision=page.compacted_revision,
         )
+        return conductor_pb2.ReadChangesResponse(batch=batch)
 
     async def Greet(
         self, request: conductor_pb2.GreetRequest, context: Any
@@ -110,66 +114,60 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
             ]
         )
 
+    async def Converse(
+        self, request_iterator: AsyncIterator[conductor_pb2.ConverseRequest], context: Any
+    ) -> AsyncIterator[conductor_pb2.ConverseResponse]:
+        """Answers the rounds of one api for as long as it lives."""
+
+        async def answer(
+            round_: conductor_pb2.ConverseRequest,
+        ) -> conductor_pb2.ConverseResponse:
+            response = conductor_pb2.ConverseResponse(number=round_.number)
+            try:
+                await self._converse_one(round_, response, context)
+            except Exception as error:  # noqa: BLE001  # what is wrong with one must not fail the others
+                response.error.CopyFrom(messages.item_error(_told(error)))
+            return response
+
+        async for response in converse(request_iterator, answer, self._closing):
+            yield response
+
+    async def _converse_one(
+        self,
+        round_: conductor_pb2.ConverseRequest,
+        response: conductor_pb2.ConverseResponse,
+        context: Any,
+    ) -> None:
+        kind = round_.WhichOneof("round")
+        if kind == "accept":
+            response.accept.CopyFrom(await self.Accept(round_.accept, context))
+        elif kind == "read":
+            response.read.CopyFrom(await self.Read(round_.read, context))
+        elif kind == "observe":
+            response.observe.CopyFrom(await self.Observe(round_.observe, context))
+        elif kind == "beat":
+            response.beat.CopyFrom(await self.Beat(round_.beat, context))
+        else:
+            raise Invalid("ROUND_MISSING", "the round says nothing")
+
     async def _accept_one(self, mutation: conductor_pb2.Mutation) -> conductor_pb2.MutationResult:
         try:
-            accepted = await self._accept_wish(mutation)
-        except Exception as error:  # noqa: BLE001  # what is wrong with one must not fail the others
+            accepted = await wishes.accept(self._flows.acceptors, mutation)
+        except Exception as error:  # noqa: BLE001  # as above
             return conductor_pb2.MutationResult(error=messages.item_error(_told(error)))
-        return conductor_pb2.MutationResult(
-            resource=messages.resource(accepted.resource),
-            operation=messages.resource(accepted.operation),
-        )
-
-    def _accept_wish(self, mutation: conductor_pb2.Mutation) -> Awaitable[Accepted]:
-        method = mutation.WhichOneof("wish") or ""
-        if not method:
-            raise Invalid("WISH_MISSING", "the mutation says nothing")
-        wish: Any = getattr(mutation, method)
-        asked = _asked(mutation, method, wish)
-        if method == "create_instance":
-            new = NewInstance(
-                wish.name,
-                wish.flavor_id,
-                wish.image_id,
-                dict(wish.labels),
-                tuple(wish.ssh_public_keys),
-                wish.user_data,
-            )
-            return self._flows.acceptor.create_instance(asked, new)
-        if method == "delete_instance":
-            return self._flows.acceptor.delete_instance(asked, wish.id)
-        if method == "create_flavor":
-            size = Resources(wish.vcpus, wish.memory_mib, wish.disk_gib)
-            return self._flows.acceptor.create_flavor(asked, wish.name, size)
-        if method == "register_image":
-            described = wish.description
-            return self._flows.acceptor.register_image(
-                asked,
-                (described.name, messages.image_reference_from(described)),
-                wish.min_disk_gib,
-                described.visibility == image_pb2.IMAGE_VISIBILITY_PUBLIC,
-            )
-        kind = ResourceKind.FLAVOR if method == "delete_flavor" else ResourceKind.IMAGE
-        return self._flows.acceptor.delete_entry(asked, kind, wish.id)
+        result = conductor_pb2.MutationResult(resource=messages.resource(accepted.resource))
+        if not wishes.is_dry(mutation):
+            result.operation.CopyFrom(messages.resource(accepted.operation))
+        return result
 
     async def _read_one(self, query: conductor_pb2.Query) -> conductor_pb2.QueryResult:
         try:
-            asked = Query(
-                kind=ResourceKind(query.kind),
-                id=query.id,
-                project_id=query.project_id,
-                after_id=query.after_id,
-                limit=query.limit,
-                where=dict(query.where),
+            page = await self._flows.reader.read(
+                messages.caller_from(query.caller), messages.query_from(query)
             )
-            page = await self._flows.reader.read(_caller(query.caller), asked)
         except Exception as error:  # noqa: BLE001  # as above
             return conductor_pb2.QueryResult(error=messages.item_error(_told(error)))
-        return conductor_pb2.QueryResult(
-            resources=[messages.resource(record) for record in page.records],
-            revision=page.revision,
-            more=page.more,
-        )
+        return messages.query_result(page)
 
 
 def _told(error: Exception) -> CloudError:
@@ -177,13 +175,3 @@ def _told(error: Exception) -> CloudError:
         return error
     logger().error("item failed", error=repr(error), exc_info=error)
     return Broken("BUG", "stead failed in a way it should not; see its log")
-
-
-def _caller(message: conductor_pb2.Caller) -> Caller:
-    return Caller(message.subject, message.project_id, message.cloud_admin)
-
-
-def _asked(mutation: conductor_pb2.Mutation, method: str, wish: Any) -> Asked:
-    described = wish.description if method == "register_image" else wish
-    fingerprint = hashlib.sha256(described.SerializeToString(deterministic=True)).digest()
-    return Asked(_caller(mutation.caller), method, described.request_id, fingerprint)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Bus, Clock, Store
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import ClaimRow, Committed, InstanceRow, Situation
+from services.conductor.logic.rows import Committed, Situation
 from services.conductor.logic.steps import Command, LetGo, Place, next_step
 from services.domain.errors import NoCapacity
 from services.runtime.lane import Lane
@@ -60,25 +60,25 @@ class Advancer:
 
     async def _round(self, instance_ids: Sequence[str]) -> list[None | Exception]:
         situations = await self._situations(instance_ids, self._known)
-        places: list[InstanceRow] = []
-        commands: dict[tuple[str, int], list[tuple[InstanceRow, ClaimRow]]] = defaultdict(list)
+        places: list[Place] = []
+        commands: dict[tuple[str, int], list[Command]] = defaultdict(list)
         lost: list[Situation] = []
         for situation in situations.values():
             step = next_step(situation)
             if isinstance(step, Place):
-                places.append(step.instance)
+                places.append(step)
                 _keep(self._placing, situation)
             elif isinstance(step, Command):
                 host = (step.claim.host_id, step.claim.host_incarnation)
-                commands[host].append((step.instance, step.claim))
+                commands[host].append(step)
             elif isinstance(step, LetGo):
                 lost.append(step.situation)
         if places:
             # The commit beside which these were read, whoever made it: a refusal has to know it.
             head = max(situation.head_revision for situation in situations.values())
             await self._bus.place(places, head)
-        for (host_id, incarnation), wanted in commands.items():
-            await self._bus.command(host_id, incarnation, wanted)
+        for (host_id, incarnation), told in commands.items():
+            await self._bus.command(host_id, incarnation, told)
         await asyncio.gather(*(self._let_go(situation) for situation in lost))
         return [None] * len(instance_ids)
 
@@ -96,7 +96,12 @@ class Advancer:
             return
         outcome = await self._committer.commit(item, situation.instance.project_id)
         if isinstance(outcome, Committed):
-            logger().warning("deleted while its host is down", instance=situation.instance.id)
+            assert situation.operation is not None
+            logger().warning(
+                "deleted while its host is down",
+                instance=situation.instance.id,
+                correlation_id=situation.operation.trace.correlation_id,
+            )
 
 
 def _keep(known: OrderedDict[str, Situation], situation: Situation) -> None:

@@ -1,25 +1,47 @@
 """Answers mutations: what was committed, what an earlier request made, or why it was refused.
 
 Owns replays: the same request id with the same payload gives the same resource and operation, as
-they are now.
+they are now. A dry run answers with the same words, less what only a commit can give.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.conductor.flows.ports import Query, Store
-from services.conductor.logic.rows import Caller, Committed, Record, Refusal, Refused, RequestKey
-from services.domain.errors import AlreadyExists, CloudError, Invalid, Unavailable
+from services.conductor.flows.ports import Bodies, Query, Store
+from services.conductor.logic.operations import Author
+from services.conductor.logic.quota import asked_of, excesses, metadata_of
+from services.conductor.logic.rows import (
+    Caller,
+    Committed,
+    Item,
+    Record,
+    Refusal,
+    Refused,
+    RequestKey,
+)
+from services.domain.errors import AlreadyExists, CloudError, Invalid, NoCapacity, WrongState
 from services.domain.kinds import ResourceKind
+from services.domain.resources import QuotaAmounts
+from services.domain.trace import UNTRACED, Trace
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks, and what makes the same request the same."""
+    """Who asks, what makes the same request the same, in which call, and until when (by the loop's
+    clock) the caller waits. With `validate_only` nothing is to change.
+    """
 
     caller: Caller
     method: str
     request_id: str
     fingerprint: bytes
+    validate_only: bool = False
+    trace: Trace = UNTRACED
+    deadline: float | None = None
+
+    @property
+    def author(self) -> Author:
+        """Who an operation of this request is of."""
+        return Author(self.caller.subject, self.request_id, self.trace)
 
     def key(self, resource_id: str, operation_id: str) -> RequestKey:
         """The request's record, answering with these ids."""
@@ -33,46 +55,57 @@ class Asked:
             operation_id,
         )
 
+    def may_touch(self, project_id: str) -> bool:
+        """Whether the caller may change what belongs to the project."""
+        return self.caller.cloud_admin or self.caller.project_id == project_id
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The rows that answer a mutation."""
+    """The rows that answer a mutation, and the item that this very request committed: None where an
+    earlier one did, or in a dry run.
+    """
 
     resource: Record
     operation: Record
+    made: Item | None = None
 
 
 class Answerer:
     """Turns outcomes into answers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, bodies: Bodies, usual_limits: QuotaAmounts) -> None:
         self._store = store
+        self._bodies = bodies
+        self._usual = usual_limits
 
     async def committed(
-        self, kind: ResourceKind, request: RequestKey, outcome: Committed
+        self, asked: Asked, kind: ResourceKind, item: Item, outcome: Committed
     ) -> Accepted:
         """The records of the commit, or the rows as they are now where it did not write both."""
+        request = item.request
+        assert request is not None
         found = {record.id: record for record in outcome.records}
-        if request.resource_id in found and request.operation_id in found:
-            return Accepted(found[request.resource_id], found[request.operation_id])
-        return await self._read(kind, request.resource_id, request.operation_id)
+        resource, operation = found.get(request.resource_id), found.get(request.operation_id)
+        if resource is None:
+            resource = await self._row(kind, request.resource_id)
+        if operation is None:
+            operation = await self._row(ResourceKind.OPERATION, request.operation_id)
+        if asked.validate_only:
+            return Accepted(self._as_it_would_be(resource), operation)
+        return Accepted(resource, operation, item)
 
-    async def refused(self, refused: Refused, kind: ResourceKind, name: str) -> Accepted:
-        """What the first of a replay made. Raises Invalid, AlreadyExists, Unavailable."""
+    async def refused(self, kind: ResourceKind, item: Item, refused: Refused) -> Accepted | None:
+        """What the first of a replay made; None where it is to be decided anew.
+
+        Raises Invalid, AlreadyExists, NoCapacity, WrongState.
+        """
         if refused.refusal is Refusal.REPLAYED:
-            return await self._read(kind, refused.resource_id, refused.operation_id)
-        if refused.refusal is Refusal.REQUEST_ID_REUSED:
-            raise _reused()
-        if refused.refusal is Refusal.NAME_TAKEN:
-            raise AlreadyExists(
-                "NAME_TAKEN",
-                f"the name {name!r} is taken; choose another or delete the one that has it",
-                field="name",
-                metadata={"name": name, "id": refused.resource_id},
-            )
-        if refused.refusal is Refusal.MALFORMED:
-            raise Invalid("INVALID_FIELD", "the request has a value that cannot be stored")
-        raise Unavailable("ROW_CONTENDED", f"refused as {refused.refusal.value}; ask again")
+            return await self._rows(kind, refused.resource_id, refused.operation_id)
+        error = self._error_of(item, refused)
+        if error is not None:
+            raise error
+        return None
 
     async def replay_or(self, asked: Asked, kind: ResourceKind, error: CloudError) -> Accepted:
         """What an earlier, identical request made, even though it could not be made now."""
@@ -80,20 +113,69 @@ class Answerer:
         if known is None:
             raise error
         if known.fingerprint != asked.fingerprint:
-            raise _reused()
-        return await self._read(kind, known.resource_id, known.operation_id)
+            raise reused()
+        return await self._rows(kind, known.resource_id, known.operation_id)
 
-    async def _read(self, kind: ResourceKind, resource_id: str, operation_id: str) -> Accepted:
+    def _error_of(self, item: Item, refused: Refused) -> CloudError | None:
+        if refused.refusal is Refusal.REQUEST_ID_REUSED:
+            return reused()
+        if refused.refusal is Refusal.NAME_TAKEN:
+            return _name_taken(item, refused)
+        if refused.refusal is Refusal.MALFORMED:
+            return Invalid("INVALID_FIELD", "the request has a value that cannot be stored")
+        if refused.refusal is Refusal.NO_QUOTA:
+            return self._over_quota(item, refused)
+        if refused.refusal is Refusal.NOT_EMPTY:
+            return WrongState(
+                "PROJECT_NOT_EMPTY", "the project has instances; delete them before it"
+            )
+        return None
+
+    def _over_quota(self, item: Item, refused: Refused) -> NoCapacity:
+        assert refused.project is not None
+        assert item.instance is not None
+        limits = refused.project.limits or self._usual
+        found = excesses(limits, refused.project.used, asked_of(item.instance.resources))
+        told = ", ".join(f"{e.resource} {e.used} + {e.asked} > {e.limit}" for e in found)
+        return NoCapacity(
+            "QUOTA_EXCEEDED",
+            f"project {refused.project.id} would pass its quota: {told}; delete instances or ask "
+            "for higher limits",
+            metadata=metadata_of(found),
+        )
+
+    def _as_it_would_be(self, record: Record) -> Record:
+        if record.version == 1:
+            return self._bodies.unborn(record)
+        return replace(record, revision=0)
+
+    async def _row(self, kind: ResourceKind, id: str) -> Record:
+        pages = await self._store.records_read([Query(kind, id, "", "", 1, deleted=True)])
+        return pages[0].records[0]
+
+    async def _rows(self, kind: ResourceKind, resource_id: str, operation_id: str) -> Accepted:
         pages = await self._store.records_read(
             [
-                Query(kind, resource_id, "", "", 1, {}, deleted=True),
-                Query(ResourceKind.OPERATION, operation_id, "", "", 1, {}, deleted=True),
+                Query(kind, resource_id, "", "", 1, deleted=True),
+                Query(ResourceKind.OPERATION, operation_id, "", "", 1, deleted=True),
             ]
         )
         return Accepted(pages[0].records[0], pages[1].records[0])
 
 
-def _reused() -> Invalid:
+def _name_taken(item: Item, refused: Refused) -> AlreadyExists:
+    named = item.instance or item.entry
+    name = named.name if named else ""
+    return AlreadyExists(
+        "NAME_TAKEN",
+        f"the name {name!r} is taken; choose another or delete the one that has it",
+        field="name",
+        metadata={"name": name, "id": refused.resource_id},
+    )
+
+
+def reused() -> Invalid:
+    """The request id stands for another payload."""
     return Invalid(
         "REQUEST_ID_REUSED",
         "this request_id was used with another payload; send a new one",

@@ -1,14 +1,27 @@
 """Commits items in rounds and tells the followers.
 
 Owns the commit lane of this conductor: one round in flight, its changes published in the order of
-revisions.
+revisions; and the lane of dry runs, which changes nothing.
 """
 
+import asyncio
 from collections.abc import Sequence
+from enum import IntEnum
 
 from services.conductor.flows.ports import Bus, Store
 from services.conductor.logic.rows import Committed, Item, Outcome
+from services.conductor.logic.weight import weight_of
 from services.runtime.lane import Lane
+
+
+class Urgency(IntEnum):
+    """What goes first when more waits than one round takes: what hosts saw and were given, then
+    what removes something, then what is new. Source: MECHANICS A4.
+    """
+
+    OBSERVED = 0
+    REMOVED = 1
+    ACCEPTED = 2
 
 
 class Committer:
@@ -18,21 +31,46 @@ class Committer:
         self._store = store
         self._bus = bus
         self._head = 0
+        self._compacted = 0
         self._lane: Lane[Item, Outcome] = Lane(self._round, name="commits")
+        self._checks: Lane[Item, Outcome] = Lane(self._check_round, name="dry runs")
 
-    async def commit(self, item: Item, key: str = "") -> Outcome:
-        """Commits one item with whatever else waits; `key` is whose turn it takes (the project)."""
-        return await self._lane.submit(item, key)
+    async def commit(
+        self,
+        item: Item,
+        key: str = "",
+        *,
+        urgency: Urgency = Urgency.OBSERVED,
+        deadline: float | None = None,
+    ) -> Outcome:
+        """Commits one item with whatever else waits; `key` is whose turn it takes (the project).
+
+        Raises Unavailable (DEADLINE_PASSED) where the `deadline` (by the loop's clock) passes while
+        it waits: then it was not committed, NoCapacity (LANE_FULL) where too much waits.
+        """
+        time_left_s = None
+        if deadline is not None:
+            time_left_s = deadline - asyncio.get_running_loop().time()
+        return await self._lane.submit(
+            item, key, priority=urgency, size_bytes=weight_of(item), time_left_s=time_left_s
+        )
+
+    async def check(self, item: Item, key: str = "") -> Outcome:
+        """What a commit would say of the item."""
+        return await self._checks.submit(item, key)
 
     async def run(self) -> None:
-        """Runs the lane until cancelled."""
-        await self._lane.run()
+        """Runs the lanes until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lane.run())
+            group.create_task(self._checks.run())
 
     async def heartbeat(self) -> None:
         """Publishes the head, so that a lost last message is noticed."""
-        _, head = await self._store.changes_read(1 << 62, 1)
-        self._head = max(self._head, head)
-        await self._bus.feed((), head)
+        page = await self._store.changes_read(1 << 62, 1)
+        self._head = max(self._head, page.head_revision)
+        self._compacted = page.compacted_revision
+        await self._bus.feed((), page.head_revision, compacted_revision=self._compacted)
 
     async def _round(self, items: Sequence[Item]) -> list[Outcome | Exception]:
         outcomes = await self._store.items_commit(items)
@@ -40,5 +78,8 @@ class Committer:
         if records:
             records.sort(key=lambda record: record.revision)
             self._head = max(self._head, records[-1].revision)
-            await self._bus.feed(records, self._head)
+            await self._bus.feed(records, self._head, compacted_revision=self._compacted)
         return list(outcomes)
+
+    async def _check_round(self, items: Sequence[Item]) -> list[Outcome | Exception]:
+        return list(await self._store.items_check(items))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock
+from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import Committed, Situation
 from services.domain.operation import Phase
@@ -72,5 +73,7 @@ class Decider:
         if item is None:
             return
         outcome = await self._committer.commit(item, situation.instance.project_id)
+        if isinstance(outcome, Committed):
+            tell_trouble(item)
         if decision.host_id or not isinstance(outcome, Committed):
             self._advancer.nudge(situation.instance.id)

@@ -67,15 +67,15 @@ class Greeter:
         return view
 
     def _row(self, hello: Hello, known: HostRow | None) -> HostRow:
-        seen = known.incarnation if known else 0
         return HostRow(
             id=hello.host_id,
-            seen_incarnation=seen,
+            seen_edition=known.seen_edition if known else 0,
             machine_id=hello.machine_id,
             boot_id=hello.boot_id,
             state=HostState.UP,
             enabled=known.enabled if known else True,
-            incarnation=seen + 1,
+            disabled_reason=known.disabled_reason if known else "",
+            incarnation=known.incarnation + 1 if known else 1,
             capacity=hello.capacity,
             reserved=hello.reserved,
             overcommit=hello.overcommit,

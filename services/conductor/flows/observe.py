@@ -10,8 +10,9 @@ from services.conductor.flows.advance import Advancer
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Store
+from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import lifecycle
-from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Committed, Refusal
 from services.conductor.logic.steps import leaves_work
 from services.domain.errors import Unavailable
@@ -66,6 +67,7 @@ class Observer:
             item = lifecycle.observed(situation, seen, self._clock.now_s())
             outcome = await self._committer.commit(item, situation.instance.project_id)
             if isinstance(outcome, Committed):
+                tell_trouble(item)
                 if item.instance is not None and leaves_work(item):
                     self._advancer.nudge(seen.instance_id)
                 return ObservationOutcome.APPLIED

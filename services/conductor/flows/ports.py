@@ -1,6 +1,6 @@
 """What the flows of the conductor need of the world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,13 +11,17 @@ from services.conductor.logic.rows import (
     HostRow,
     InstanceRow,
     Item,
+    OperationRow,
     Outcome,
+    ProjectRow,
     Record,
     RequestKey,
     Situation,
 )
-from services.domain.kinds import HostState, ResourceKind
-from services.domain.operation import Phase
+from services.conductor.logic.steps import Command, Place
+from services.domain.condition import Condition
+from services.domain.kinds import HostState, ListOrder, ResourceKind
+from services.domain.operation import OperationAction, OperationState, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question about records: one by `id`, or a page of those after `after_id`; `deleted`
-    includes the dead.
+    """A question about records: one by `id`, or a page of those that meet all conditions and come
+    after (`after_key`, `after_id`) in the order; `deleted` includes the dead.
+
+    `pinned_revision` asks for the records as they were at that commit, 0 for the newest.
     """
 
     kind: ResourceKind
@@ -52,17 +58,47 @@ class Query:
     project_id: str
     after_id: str
     limit: int
-    where: Mapping[str, str]
+    conditions: tuple[Condition, ...] = ()
+    order: ListOrder = ListOrder.ID
+    descending: bool = False
+    after_key: str = ""
+    pinned_revision: int = 0
     deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The answer to a query, true as of `revision`."""
+    """The answer to a query, true as of `revision`.
+
+    With `more` the next page continues after (`last_key`, `last_id`), which may lie beyond the last
+    record: a page ends after 10,000 rows that were looked at. Source: MECHANICS E6.
+    """
 
     records: tuple[Record, ...]
     revision: int
     more: bool
+    last_id: str = ""
+    last_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """A stretch of the change log, the head, and the revision above which the log is whole."""
+
+    records: tuple[Record, ...]
+    head_revision: int
+    compacted_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCount:
+    """How many operations are under way alike, and how long the oldest has been."""
+
+    action: OperationAction
+    state: OperationState
+    phase: Phase
+    count: int
+    oldest_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +126,22 @@ class Store(Protocol):
         """The one commit path: each item whole or refused, in order."""
         ...
 
+    async def items_check(self, items: Sequence[Item]) -> list[Outcome]:
+        """What items_commit would answer now; nothing is kept, no revision is taken for good."""
+        ...
+
+    async def projects_read(self, project_ids: Sequence[str]) -> dict[str, ProjectRow]:
+        """Living projects by id, also those that nobody made known but that have instances (with
+        version 0); others are left out.
+        """
+        ...
+
+    async def log_tend(self, keep_s: float, bytes_max: int) -> None:
+        """Keeps two partitions of the change log ahead and drops what is older than `keep_s` or
+        above `bytes_max`; the compaction revision moves in a commit before each drop.
+        """
+        ...
+
     async def situations_read(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
         """Everything that decides about these instances; unknown ids are left out."""
         ...
@@ -101,15 +153,17 @@ class Store(Protocol):
         ...
 
     async def records_read(self, queries: Sequence[Query]) -> list[Page]:
-        """Records as of the newest commit."""
+        """Records as of the newest commit or the pinned one. Raises OutOfRange
+        (REVISION_COMPACTED), Invalid (FILTER_INVALID).
+        """
         ...
 
     async def request_read(self, key: RequestKey) -> RequestKey | None:
         """The remembered request of the same project, caller, method and request id."""
         ...
 
-    async def changes_read(self, after_revision: int, limit: int) -> tuple[list[Record], int]:
-        """The change log above a revision, and the head."""
+    async def changes_read(self, after_revision: int, limit: int) -> ChangePage:
+        """The change log above a revision; nothing where it is compacted there."""
         ...
 
     async def hosts_read(self, host_ids: Sequence[str]) -> dict[str, HostRow]:
@@ -128,6 +182,10 @@ class Store(Protocol):
         """Hosts whose state differs from their lease: (id, recorded state, whether the lease is
         live).
         """
+        ...
+
+    async def operations_count(self) -> Sequence[OperationCount]:
+        """Operations that are under way, by what they do and where they are."""
         ...
 
     async def operations_take(self, limit: int) -> list[Due]:
@@ -156,29 +214,48 @@ class Ids(Protocol):
 class Bus(Protocol):
     """The way out to schedulers, hosts and followers. Anything may be lost."""
 
-    async def place(self, instances: Sequence[InstanceRow], min_revision: int) -> None:
+    async def place(self, places: Sequence[Place], min_revision: int) -> None:
         """Asks the schedulers for hosts."""
         ...
 
-    async def command(
-        self, host_id: str, incarnation: int, wanted: Sequence[tuple[InstanceRow, ClaimRow]]
-    ) -> None:
+    async def command(self, host_id: str, incarnation: int, commands: Sequence[Command]) -> None:
         """Tells one host what is wanted."""
         ...
 
-    async def feed(self, records: Sequence[Record], head_revision: int) -> None:
+    async def feed(
+        self, records: Sequence[Record], head_revision: int, *, compacted_revision: int
+    ) -> None:
         """Publishes changes, or the heartbeat of the feed."""
+        ...
+
+
+class Bodies(Protocol):
+    """What is written in the records' bodies."""
+
+    def operation_of(self, record: Record) -> OperationRow:
+        """The operation that a record tells of."""
+        ...
+
+    def unborn(self, record: Record) -> Record:
+        """What a record would say of a thing that has no identity yet: without id and version."""
+        ...
+
+    def unknown_project(self, project_id: str, revision: int) -> Record:
+        """A project of which nobody has made anything known, version 0."""
         ...
 
 
 __all__ = [
     "BeatAnswer",
+    "Bodies",
     "Bus",
     "Caller",
+    "ChangePage",
     "Clock",
     "CloudIdentity",
     "Due",
     "Ids",
+    "OperationCount",
     "Page",
     "Query",
     "Store",

@@ -1,12 +1,23 @@
-"""What becomes of an instance: a situation and a happening in, the item to commit out.
+"""What becomes of an instance from its acceptance to its end: a situation and a happening in, the
+item to commit out.
 
 Pure: the table of `domain.instance` says what is legal, this module what is written with it. A
-happening that changes nothing gives None. Does not own when something is looked at (steps) nor who
-asks (flows).
+happening that changes nothing gives None. Does not own its power switch (power), when something is
+looked at (steps) nor who asks (flows).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from services.conductor.logic.observation import Seen, numbered, released
+from services.conductor.logic.operations import (
+    CANCELLED,
+    INTERNAL,
+    RESOURCE_EXHAUSTED,
+    ended,
+    entered,
+    progressed,
+)
+from services.conductor.logic.power import drifted, power_seen
 from services.conductor.logic.rows import (
     ClaimAct,
     ClaimChange,
@@ -16,34 +27,12 @@ from services.conductor.logic.rows import (
     OperationRow,
     Situation,
 )
-from services.domain.instance import Event, Illegal, Power, State, after
+from services.domain.instance import Event, Illegal, Power, Standing, State, after
 from services.domain.kinds import ClaimRole
-from services.domain.operation import OperationAction, OperationState, Phase
+from services.domain.operation import OperationAction, OperationState, Phase, is_cancellable
 from services.domain.resources import NOTHING
 
 BUILD_TRIES_MAX = 3
-FAILED_PRECONDITION = 9
-RESOURCE_EXHAUSTED = 8
-INTERNAL = 13
-CANCELLED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One observation of a host, with its number and origin. `failure` is (reason, message) or
-    None.
-    """
-
-    instance_id: str
-    epoch: int
-    host_id: str
-    incarnation: int
-    sequence: int
-    applied_generation: int
-    power: Power
-    absent: bool
-    failure: tuple[str, str] | None = None
-    progress: str = ""
 
 
 def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
@@ -55,7 +44,7 @@ def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
         return None
     return Item(
         instance=replace(situation.instance, standing=following, host_id=host_id),
-        operations=(_enter(situation.operation, Phase.BUILDING, now_s),),
+        operations=(entered(situation.operation, Phase.BUILDING, now_s),),
         claims=(
             ClaimChange(ClaimAct.ADD, situation.instance.id, host_id, situation.instance.resources),
         ),
@@ -81,36 +70,32 @@ def observed(situation: Situation, seen: Seen, now_s: float) -> Item:
     """A host saw the guest of a live claim. Always an item, since the observation's number is
     recorded.
     """
-    numbered = _numbered(seen)
+    number = numbered(seen)
     claim = next((c for c in situation.claims if c.epoch == seen.epoch), None)
     if claim is None or claim.role is not ClaimRole.HOLDER:
-        return Item(claims=(numbered, _release(seen)) if seen.absent else (numbered,))
+        return Item(claims=(number, released(seen)) if seen.absent else (number,))
     item: Item | None
     if seen.absent:
         item = _absent(situation, seen, now_s)
     elif situation.instance.standing.state is State.BUILDING:
         item = _building(situation, seen, now_s)
     else:
-        item = _powered(situation.instance, seen.power)
+        item = power_seen(situation, seen, now_s)
     if item is None:
-        return Item(claims=(numbered,))
-    return replace(item, claims=(numbered, *item.claims))
+        return Item(claims=(number,))
+    return replace(item, claims=(number, *item.claims))
 
 
-def delete_asked(situation: Situation, operation: OperationRow, now_s: float) -> Item | Illegal:
+def delete_asked(situation: Situation, operation: OperationRow, now_s: float) -> Item | None:
     """The owner wants it gone: its unfinished operation is cancelled, its wish becomes absence.
 
-    Without a claim there is nothing to remove, and it is DELETED at once.
+    Without a claim there is nothing to remove, and it is DELETED at once. None if it is on its way
+    already, or gone.
     """
     following = after(situation.instance.standing, Event.DELETE_ASKED)
-    if isinstance(following, Illegal):
-        return following
-    instance = replace(
-        situation.instance,
-        standing=following,
-        generation=situation.instance.generation + 1,
-        wanted=replace(situation.instance.wanted, present=False, run=False),
-    )
+    if isinstance(following, Illegal) or following == situation.instance.standing:
+        return None
+    instance = _unwanted(situation.instance, following)
     operations: tuple[OperationRow, ...] = (operation,)
     if situation.operation is not None:
         cause = OperationFault(
@@ -119,13 +104,40 @@ def delete_asked(situation: Situation, operation: OperationRow, now_s: float) ->
             f"the instance is being deleted by operation {operation.id}",
             {"operation_id": operation.id},
         )
-        operations = (_end(situation.operation, OperationState.CANCELLED, now_s, cause), operation)
+        operations = (ended(situation.operation, OperationState.CANCELLED, now_s, cause), operation)
     if situation.holder is None:
         gone = after(following, Event.GUEST_GONE)
         assert not isinstance(gone, Illegal)
         instance = replace(instance, standing=gone)
-        operations = (*operations[:-1], _end(operation, OperationState.DONE, now_s))
+        operations = (*operations[:-1], ended(operation, OperationState.DONE, now_s))
     return Item(instance=instance, wants=True, operations=operations)
+
+
+def cancel_asked(situation: Situation, now_s: float) -> Item | None:
+    """Its unfinished operation is called off; None where something of it is done on a host."""
+    operation = situation.operation
+    if operation is None or not is_cancellable(operation.action, operation.phase):
+        return None
+    following = after(situation.instance.standing, Event.CANCELLED)
+    if isinstance(following, Illegal) or situation.holder is not None:
+        return None
+    cause = OperationFault(CANCELLED, "CANCELLED_BY_CALLER", "the operation was called off")
+    return Item(
+        instance=_unwanted(situation.instance, following),
+        wants=True,
+        operations=(ended(operation, OperationState.CANCELLED, now_s, cause),),
+    )
+
+
+def renamed(
+    situation: Situation, name: str, labels: dict[str, str], operation: OperationRow
+) -> Item | Illegal:
+    """Another name, other labels. What is wanted of a host stays as it is."""
+    following = after(situation.instance.standing, Event.UPDATE_ASKED)
+    if isinstance(following, Illegal):
+        return following
+    changed = replace(situation.instance, standing=following, name=name, labels=labels)
+    return Item(instance=changed, operations=(operation,))
 
 
 def deleted_on_lost_host(situation: Situation, now_s: float) -> Item | None:
@@ -141,60 +153,45 @@ def deleted_on_lost_host(situation: Situation, now_s: float) -> Item | None:
     )
     return Item(
         instance=replace(situation.instance, standing=following, host_id="", epoch=0),
-        operations=(_end(situation.operation, OperationState.DONE, now_s),),
+        operations=(ended(situation.operation, OperationState.DONE, now_s),),
         claims=(leaving,),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who asked for an operation, and with which request id."""
-
-    subject: str
-    request_id: str
-
-
-def new_operation(
-    id: str, row: InstanceRow, *, action: OperationAction, author: Author, now_s: float
-) -> OperationRow:
-    """The operation of an instance's mutation, in its first phase."""
-    first = Phase.PLACING if action is OperationAction.CREATE_INSTANCE else Phase.REMOVING
-    return OperationRow(
-        id=id,
-        project_id=row.project_id,
-        resource_id=row.id,
-        action=action,
-        state=OperationState.RUNNING,
-        phases=((first, now_s),),
-        actor=author.subject,
-        request_id=author.request_id,
-        created_at_s=now_s,
+def _unwanted(instance: InstanceRow, standing: Standing) -> InstanceRow:
+    return replace(
+        instance,
+        standing=standing,
+        generation=instance.generation + 1,
+        wanted=replace(instance.wanted, present=False, run=False, grace_s=0),
     )
 
 
 def _absent(situation: Situation, seen: Seen, now_s: float) -> Item | None:
-    instance = situation.instance
-    release = _release(seen)
+    instance, operation = situation.instance, situation.operation
+    release = released(seen)
     if not instance.wanted.present:
         following = after(instance.standing, Event.GUEST_GONE)
-        if isinstance(following, Illegal) or situation.operation is None:
+        if isinstance(following, Illegal) or operation is None:
             return None
         return Item(
             instance=replace(instance, standing=following, host_id="", epoch=0, power=Power.OFF),
-            operations=(_end(situation.operation, OperationState.DONE, now_s),),
+            operations=(ended(operation, OperationState.DONE, now_s),),
             claims=(release,),
         )
-    if situation.operation is None:
-        return _guest_lost(instance, seen, release)
-    return _build_lost(situation, situation.operation, seen, now_s=now_s)
+    if instance.standing.state is State.BUILDING and operation is not None:
+        return _build_lost(situation, operation, seen, now_s=now_s)
+    return _guest_lost(situation, seen, now_s)
 
 
-def _guest_lost(instance: InstanceRow, seen: Seen, release: ClaimChange) -> Item | None:
+def _guest_lost(situation: Situation, seen: Seen, now_s: float) -> Item | None:
     """A guest that had lived is gone for ever: ERROR, and its resources return. MECHANICS C6."""
+    instance, operation = situation.instance, situation.operation
     following = after(instance.standing, Event.GUEST_LOST)
     if isinstance(following, Illegal):
         return None
     reason, message = seen.failure or ("GUEST_LOST", "its host has nothing of it any more")
+    fault = OperationFault(INTERNAL, reason, message)
     return Item(
         instance=replace(
             instance,
@@ -204,14 +201,15 @@ def _guest_lost(instance: InstanceRow, seen: Seen, release: ClaimChange) -> Item
             epoch=0,
             power=Power.PENDING,
         ),
-        claims=(release,),
+        operations=(ended(operation, OperationState.FAILED, now_s, fault),) if operation else (),
+        claims=(released(seen),),
     )
 
 
 def _build_lost(
     situation: Situation, operation: OperationRow, seen: Seen, *, now_s: float
 ) -> Item | None:
-    instance, release = situation.instance, _release(seen)
+    instance, release = situation.instance, released(seen)
     reason, message = seen.failure or ("GUEST_LOST", "the host lost the guest while building it")
     tries = operation.tries + 1
     if tries >= BUILD_TRIES_MAX:
@@ -228,7 +226,7 @@ def _build_lost(
     if isinstance(following, Illegal):
         return None
     retried = replace(
-        _enter(operation, Phase.PLACING, now_s), tries=tries, progress=f"{reason}: {message}"[:200]
+        entered(operation, Phase.PLACING, now_s), tries=tries, progress=f"{reason}: {message}"[:200]
     )
     return Item(
         instance=replace(
@@ -254,37 +252,12 @@ def _building(situation: Situation, seen: Seen, now_s: float) -> Item | None:
         if isinstance(following, Illegal):
             return None
         started = replace(instance, standing=following, power=Power.RUNNING)
-        ended = (_end(operation, OperationState.DONE, now_s),)
+        done = (ended(operation, OperationState.DONE, now_s),)
         # It may have gone off again since: what is seen now follows at once.
-        since = _powered(started, seen.power)
-        return replace(since or Item(instance=started), operations=ended)
-    if seen.progress and seen.progress != operation.progress:
-        return Item(operations=(replace(operation, progress=seen.progress[:200]),))
-    return None
-
-
-def _powered(instance: InstanceRow, power: Power) -> Item | None:
-    """A guest that went off or on by itself: state and wish follow. MECHANICS B1.
-
-    PENDING says nothing: the host has not looked.
-    """
-    if power is instance.power or power is Power.PENDING:
-        return None
-    changed = replace(instance, power=power)
-    event = Event.GUEST_RAN if power is Power.RUNNING else Event.GUEST_STOPPED
-    following = after(instance.standing, event)
-    if isinstance(following, Illegal):
-        return Item(instance=changed)
-    runs = power is Power.RUNNING
-    return Item(
-        instance=replace(
-            changed,
-            standing=following,
-            generation=instance.generation + 1,
-            wanted=replace(instance.wanted, run=runs),
-        ),
-        wants=True,
-    )
+        since = drifted(started, seen.power)
+        return replace(since or Item(instance=started), operations=done)
+    told = progressed(operation, seen.progress)
+    return Item(operations=(told,)) if told else None
 
 
 def _failed(
@@ -302,39 +275,9 @@ def _failed(
             epoch=0,
             power=Power.PENDING,
         ),
-        operations=(_end(situation.operation, OperationState.FAILED, now_s, fault),),
+        operations=(ended(situation.operation, OperationState.FAILED, now_s, fault),),
         claims=claims,
     )
-
-
-def _enter(operation: OperationRow, phase: Phase, now_s: float) -> OperationRow:
-    return replace(operation, phases=(*operation.phases, (phase, now_s)), progress="")
-
-
-def _end(
-    operation: OperationRow,
-    state: OperationState,
-    now_s: float,
-    fault: OperationFault | None = None,
-) -> OperationRow:
-    ended = _enter(operation, Phase.ENDED, now_s)
-    return replace(ended, state=state, ended_at_s=now_s, fault=fault)
-
-
-def _numbered(seen: Seen) -> ClaimChange:
-    return ClaimChange(
-        ClaimAct.OBSERVE,
-        seen.instance_id,
-        seen.host_id,
-        NOTHING,
-        epoch=seen.epoch,
-        incarnation=seen.incarnation,
-        sequence=seen.sequence,
-    )
-
-
-def _release(seen: Seen) -> ClaimChange:
-    return ClaimChange(ClaimAct.REMOVE, seen.instance_id, seen.host_id, NOTHING, epoch=seen.epoch)
 
 
 def _refusal_message(hosts: int, counts: dict[str, int]) -> str:

@@ -10,7 +10,8 @@ from enum import Enum, IntEnum
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import Architecture, ClaimRole, HostState, ImageKind, ResourceKind
 from services.domain.operation import FINISHED, OperationAction, OperationState, Phase
-from services.domain.resources import Overcommit, Resources
+from services.domain.resources import UNUSED, Overcommit, QuotaAmounts, Resources
+from services.domain.trace import UNTRACED, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class ImageReference:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What shall be of an instance: a record, never a verb. `boot` counts the wanted boots."""
+    """What shall be of an instance: a record, never a verb. `boot` counts the wanted boots;
+    `grace_s` is how long the guest may take to go down by itself.
+    """
 
     present: bool
     run: bool
@@ -42,6 +45,7 @@ class Wanted:
     image: ImageReference
     ssh_public_keys: tuple[str, ...]
     user_data: bytes
+    grace_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class OperationRow:
     fault: OperationFault | None = None
     tries: int = 0
     progress: str = ""
+    trace: Trace = UNTRACED
     version: int = 0
     revision: int = 0
 
@@ -156,11 +161,12 @@ class Situation:
 class HostRow:
     """A host as it describes itself. `capabilities` is carried, not looked into.
 
-    `seen_incarnation` is the one that was read, 0 for a new host: the commit stands only on it.
+    `seen_edition` counts the writes of what the host or an admin says of it, as it was read, 0 for
+    a new host: the commit stands only on it.
     """
 
     id: str
-    seen_incarnation: int
+    seen_edition: int
     machine_id: str
     boot_id: str
     state: HostState
@@ -173,6 +179,7 @@ class HostRow:
     capabilities: bytes
     agent_version: str
     created_at_s: float
+    disabled_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,39 @@ class ImageRow:
     revision: int = 0
 
 
-CatalogRow = FlavorRow | ImageRow
+@dataclass(frozen=True, slots=True)
+class KeyPairRow:
+    """A public key of a project. `fingerprint` as ssh-keygen shows it."""
+
+    id: str
+    project_id: str
+    name: str
+    public_key: str
+    fingerprint: str
+    algorithm: str
+    created_at_s: float
+    deleted: bool = False
+    version: int = 0
+    revision: int = 0
+
+
+CatalogRow = FlavorRow | ImageRow | KeyPairRow
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    """An owner of things with its limits. `limits` are its own, None where the cloud's usual ones
+    hold; `used` is what was read, never written.
+    """
+
+    id: str
+    display_name: str
+    created_at_s: float
+    limits: QuotaAmounts | None = None
+    used: QuotaAmounts = UNUSED
+    deleted: bool = False
+    version: int = 0
+    revision: int = 0
 
 
 class ClaimAct(IntEnum):
@@ -256,11 +295,14 @@ class Item:
     claims: tuple[ClaimChange, ...] = ()
     host: HostRow | None = None
     entry: CatalogRow | None = None
+    project: ProjectRow | None = None
     look_again_s: float = 2.0
 
 
 class Refusal(Enum):
-    """Why the store did not commit an item. MALFORMED: it holds a value that no row can hold."""
+    """Why the store did not commit an item. MALFORMED: it holds a value that no row can hold.
+    NOT_EMPTY: a project to delete that has instances.
+    """
 
     REPLAYED = "REPLAYED"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -268,6 +310,8 @@ class Refusal(Enum):
     MALFORMED = "MALFORMED"
     NAME_TAKEN = "NAME_TAKEN"
     NO_ROOM = "NO_ROOM"
+    NO_QUOTA = "NO_QUOTA"
+    NOT_EMPTY = "NOT_EMPTY"
     NO_CLAIM = "NO_CLAIM"
     DUPLICATE = "DUPLICATE"
     SUPERSEDED = "SUPERSEDED"
@@ -275,18 +319,33 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An item that was not committed. For REPLAYED: what the first request made."""
+    """An item that was not committed. For REPLAYED: what the first request made.
+
+    For NO_QUOTA: the project as it was then.
+    """
 
     refusal: Refusal
     resource_id: str = ""
     operation_id: str = ""
+    project: ProjectRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The version before a change."""
+
+    body: bytes
+    revision: int
+    epoch: int
+    ledger: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """A row as others get it: the public message's bytes, and beside them what the commit decided.
 
-    `ledger` is for hosts: target, used (vCPUs, MiB, GiB each) and the number of claims.
+    `ledger` is for hosts: target, used (vCPUs, MiB, GiB each) and the number of claims. `before` is
+    for changes: the version before, None for the first. `quota` is for projects: limits and use.
     """
 
     kind: ResourceKind
@@ -299,6 +358,8 @@ class Record:
     deleted: bool
     public: bool
     ledger: tuple[int, ...] = ()
+    before: Before | None = None
+    quota: tuple[QuotaAmounts, QuotaAmounts] | None = None
 
 
 @dataclass(frozen=True, slots=True)

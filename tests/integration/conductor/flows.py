@@ -7,20 +7,33 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from services.conductor.edges.bodies import MessageBodies
+from services.conductor.edges.servicer import ConductorServicer, Flows
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.flows.accept import Acceptor, NewInstance
+from services.conductor.edges.wishes import Acceptors
+from services.conductor.flows.accept import Acceptance
+from services.conductor.flows.accept_cancel import CancelAcceptor
+from services.conductor.flows.accept_catalog import CatalogAcceptor, NewImage
+from services.conductor.flows.accept_host import HostAcceptor
+from services.conductor.flows.accept_instance import InstanceAcceptor, NewInstance
+from services.conductor.flows.accept_power import PowerAcceptor
+from services.conductor.flows.accept_project import ProjectAcceptor
 from services.conductor.flows.advance import Advancer
-from services.conductor.flows.answer import Asked
+from services.conductor.flows.answer import Answerer, Asked
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
 from services.conductor.flows.greet import Greeter, Hello
 from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
-from services.conductor.flows.ports import Bus
+from services.conductor.flows.ports import Bus, CloudIdentity
+from services.conductor.flows.read import Reader
 from services.conductor.logic.rows import Caller, ClaimRow, ImageReference, InstanceRow, Record
+from services.conductor.logic.steps import Command, Place
 from services.domain.kinds import Architecture, ImageKind
-from services.domain.resources import NOTHING, Overcommit, Resources
+from services.domain.resources import NOTHING, UNLIMITED, Overcommit, QuotaAmounts, Resources
+from services.domain.trace import Trace
 from services.runtime.ids import new_id
+from tests.stores import CLOUD
 
 ME = Caller("me", "p", cloud_admin=False)
 IMAGE = ImageReference("a" * 64, 10, ImageKind.KERNEL, Architecture.X86_64)
@@ -33,18 +46,21 @@ class Sent:
     places: list[tuple[InstanceRow, int]] = field(default_factory=list)
     commands: list[tuple[str, int, InstanceRow, ClaimRow]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
     placed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def place(self, instances: Sequence[InstanceRow], min_revision: int) -> None:
-        self.places += [(row, min_revision) for row in instances]
+    async def place(self, places: Sequence[Place], min_revision: int) -> None:
+        self.places += [(place.instance, min_revision) for place in places]
+        self.traces += [place.trace for place in places]
         self.placed.set()
 
-    async def command(
-        self, host_id: str, incarnation: int, wanted: Sequence[tuple[InstanceRow, ClaimRow]]
-    ) -> None:
-        self.commands += [(host_id, incarnation, row, claim) for row, claim in wanted]
+    async def command(self, host_id: str, incarnation: int, commands: Sequence[Command]) -> None:
+        self.commands += [(host_id, incarnation, c.instance, c.claim) for c in commands]
+        self.traces += [command.trace for command in commands]
 
-    async def feed(self, records: Sequence[Record], head_revision: int) -> None:
+    async def feed(
+        self, records: Sequence[Record], head_revision: int, *, compacted_revision: int
+    ) -> None:
         self.records += records
 
 
@@ -66,33 +82,64 @@ class Ids:
 class Conductor:
     """The flows of one conductor, joined as its __main__ joins them."""
 
-    def __init__(self, url: str, bus: Bus, clock: Clock) -> None:
-        self.store = PostgresStore(url)
+    def __init__(
+        self, url: str, bus: Bus, clock: Clock, *, usual: QuotaAmounts = UNLIMITED
+    ) -> None:
+        bodies = MessageBodies()
+        self.store = PostgresStore(url, usual_limits=usual)
         self.committer = Committer(self.store, bus)
         self.advancer = Advancer(self.store, bus, self.committer, clock)
-        self.acceptor = Acceptor(
+        self.acceptance = Acceptance(
             store=self.store,
             committer=self.committer,
-            advancer=self.advancer,
             clock=clock,
             ids=Ids(),
+            answers=Answerer(self.store, bodies, usual),
         )
+        self.instances = InstanceAcceptor(self.acceptance, self.advancer)
+        self.power = PowerAcceptor(self.acceptance, self.advancer)
+        self.catalog = CatalogAcceptor(self.acceptance)
+        self.projects = ProjectAcceptor(self.acceptance, usual)
+        self.hosts = HostAcceptor(self.acceptance)
+        self.cancels = CancelAcceptor(self.acceptance, bodies)
+        self.reader = Reader(self.store, bodies, usual)
         self.observer = Observer(self.store, self.committer, self.advancer, clock)
         self.greeter = Greeter(self.store, self.committer, clock)
         self.leaser = Leaser(self.store, self.committer, clock)
         self.decider = Decider(self.committer, self.advancer, clock)
 
+    def servicer(self) -> ConductorServicer:
+        """The servicer over these flows, to be called without a server."""
+        acceptors = Acceptors(
+            instances=self.instances,
+            power=self.power,
+            catalog=self.catalog,
+            projects=self.projects,
+            hosts=self.hosts,
+            cancels=self.cancels,
+        )
+        flows = Flows(acceptors, self.reader, self.observer, self.greeter, self.leaser)
+        return ConductorServicer(flows, self.store, CloudIdentity(CLOUD, "history"))
+
     def lanes(self) -> list[asyncio.Task[None]]:
         return [
             asyncio.create_task(part.run())
-            for part in (self.committer, self.advancer, self.acceptor, self.observer)
+            for part in (
+                self.committer,
+                self.advancer,
+                self.acceptance,
+                self.observer,
+                self.reader,
+            )
         ]
 
 
 @contextlib.asynccontextmanager
-async def conductor(url: str, bus: Bus, clock: Clock | None = None) -> AsyncIterator[Conductor]:
-    """Flows that run."""
-    made = Conductor(url, bus, clock or Clock())
+async def conductor(
+    url: str, bus: Bus, clock: Clock | None = None, *, usual: QuotaAmounts = UNLIMITED
+) -> AsyncIterator[Conductor]:
+    """Flows that run; `usual` are the limits of projects without their own."""
+    made = Conductor(url, bus, clock or Clock(), usual=usual)
     lanes = made.lanes()
     try:
         yield made
@@ -111,12 +158,16 @@ def asked(method: str = "create_instance", request_id: str = "", caller: Caller 
     return Asked(caller, method, request_id or new_id(), b"f")
 
 
-async def catalog(made: Conductor, size: Resources = Resources(1, 100, 1)) -> tuple[str, str]:
+async def catalog(
+    made: Conductor, size: Resources = Resources(1, 100, 1), suffix: str = ""
+) -> tuple[str, str]:
     """A flavor and an image; their ids."""
     admin = Caller("root", "admin", cloud_admin=True)
-    flavor = await made.acceptor.create_flavor(asked("create_flavor", "", admin), "small", size)
-    image = await made.acceptor.register_image(
-        asked("register_image", "", admin), ("disk", IMAGE), 1, public=True
+    flavor = await made.catalog.create_flavor(
+        asked("create_flavor", "", admin), "small" + suffix, size
+    )
+    image = await made.catalog.register_image(
+        asked("register_image", "", admin), NewImage("disk" + suffix, IMAGE, 1, public=True)
     )
     return flavor.resource.id, image.resource.id
 

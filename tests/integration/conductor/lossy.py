@@ -12,10 +12,11 @@ from random import Random
 
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decision
-from services.conductor.flows.observe import ObservationOutcome
-from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import ClaimRow, InstanceRow, Record
+from services.conductor.logic.steps import Command, Place
 from services.domain.instance import Power
+from services.domain.observation import ObservationOutcome
 from services.domain.resources import Resources
 from tests.integration.conductor.flows import Conductor, hello
 
@@ -43,23 +44,25 @@ class LossyBus:
         for delivery in now:
             await delivery()
 
-    async def place(self, instances: Sequence[InstanceRow], min_revision: int) -> None:
+    async def place(self, places: Sequence[Place], min_revision: int) -> None:
         cloud = self.cloud
         assert cloud is not None
-        for row in instances:
-            self.send(lambda row=row: cloud.schedule(row))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        for place in places:
+            self.send(lambda row=place.instance: cloud.schedule(row))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
 
-    async def command(
-        self, host_id: str, incarnation: int, wanted: Sequence[tuple[InstanceRow, ClaimRow]]
-    ) -> None:
+    async def command(self, host_id: str, incarnation: int, commands: Sequence[Command]) -> None:
         cloud = self.cloud
         assert cloud is not None
-        for row, claim in wanted:
+        for told in commands:
             self.send(
-                lambda row=row, claim=claim: cloud.hosts[host_id].hear(incarnation, row, claim)  # type: ignore[misc]  # as above
+                lambda row=told.instance, claim=told.claim: cloud.hosts[host_id].hear(  # type: ignore[misc]  # as above
+                    incarnation, row, claim
+                )
             )
 
-    async def feed(self, records: Sequence[Record], head_revision: int) -> None:
+    async def feed(
+        self, records: Sequence[Record], head_revision: int, *, compacted_revision: int
+    ) -> None:
         """Nobody follows."""
 
 
@@ -70,6 +73,7 @@ class Wish:
     revision: int
     generation: int
     present: bool
+    run: bool
 
 
 @dataclass
@@ -82,7 +86,7 @@ class Host:
     view_revision: int = 0
     sequence: int = 0
     wishes: dict[tuple[str, int], Wish] = field(default_factory=dict)
-    guests: set[tuple[str, int]] = field(default_factory=set)
+    guests: dict[tuple[str, int], bool] = field(default_factory=dict)
     failed: set[tuple[str, int]] = field(default_factory=set)
     old_words: list[Seen] = field(default_factory=list)
 
@@ -104,7 +108,7 @@ class Host:
     def _take(self, row: InstanceRow, claim: ClaimRow) -> None:
         wanted = messages.wanted(row, claim)
         self.wishes[row.id, claim.epoch] = Wish(
-            wanted.revision, wanted.generation, wanted.spec.present
+            wanted.revision, wanted.generation, wanted.spec.present, wanted.spec.run
         )
 
     async def work(self) -> None:
@@ -116,21 +120,36 @@ class Host:
             if unlucky and wish.present and key not in self.guests:
                 self.failed.add(key)
             built = wish.present and key not in self.failed
-            (self.guests.add if built else self.guests.discard)(key)
-            await self._say(key, wish, built)
+            able = not built or self._switch(key, wish, unlucky)
+            if not built:
+                self.guests.pop(key, None)
+            await self._say(key, wish, able)
         if self.old_words and random.random() < 0.3:
             old = random.choice(self.old_words)
             (outcome,) = await self.cloud.conductor().observer.observe([old])
             assert outcome is not ObservationOutcome.APPLIED, "nothing counts twice"
 
-    async def _say(self, key: tuple[str, int], wish: Wish, built: bool) -> None:
+    def _switch(self, key: tuple[str, int], wish: Wish, unlucky: bool) -> bool:
+        """Brings a guest's power to what is wanted, if it is not unlucky; it may change by itself
+        afterwards.
+        """
+        runs = self.guests.setdefault(key, True)
+        if unlucky and runs is not wish.run:
+            return False
+        own_will = not self.cloud.bus.healed and self.cloud.random.random() < 0.1
+        self.guests[key] = wish.run is not own_will
+        return True
+
+    async def _say(self, key: tuple[str, int], wish: Wish, able: bool) -> None:
         self.sequence += 1
+        built, failed = key in self.guests, key in self.failed or not able
         seen = Seen(
             *key, self.id, self.incarnation, self.sequence,
-            applied_generation=wish.generation if built else 0,
-            power=Power.RUNNING if built else Power.OFF,
+            applied_generation=wish.generation if built and able else 0,
+            power=Power.RUNNING if self.guests.get(key) else Power.OFF,
             absent=not built,
-            failure=("UNLUCKY", "the test said so") if key in self.failed else None,
+            failure=("UNLUCKY", "the test said so") if failed else None,
+            failed_generation=0 if able else wish.generation,
         )  # fmt: skip
         (outcome,) = await self.cloud.conductor().observer.observe([seen])
         self.old_words.append(seen)

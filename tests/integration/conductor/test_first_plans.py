@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.logic import lifecycle
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import InstanceRow, Item
 from services.domain.instance import Power
 from services.domain.resources import Resources
@@ -17,8 +18,10 @@ INSTANCES, BATCH, LIVES = 3_000, 250, 10
 ROWS_PER_LIFE_MAX = 200
 UNCOUNTED = "; ".join(
     f"ALTER TABLE {table} SET (autovacuum_enabled = false)"
-    for table in ("instance", "operation", "claim", "host", "change", "request", "catalog")
-)
+    for table in (
+        "instance", "operation", "claim", "host", "change_1", "request", "catalog", "project"
+    )
+)  # fmt: skip
 ROWS_READ = """
 SELECT coalesce(sum(seq_tup_read + idx_tup_fetch), 0) FROM pg_stat_user_tables
 """
@@ -31,9 +34,7 @@ async def live(store: PostgresStore, row: InstanceRow) -> None:
     for sequence, power, absent in ((1, Power.RUNNING, False), (2, Power.OFF, True)):
         situation = (await store.situations_read([row.id]))[row.id]
         assert situation.holder is not None
-        seen = lifecycle.Seen(
-            row.id, situation.holder.epoch, "h1", 1, sequence, 1, power, absent=absent
-        )
+        seen = Seen(row.id, situation.holder.epoch, "h1", 1, sequence, 1, power, absent=absent)
         item = lifecycle.observed(situation, seen, 3.0)
         assert refusals(await store.items_commit([item])) == [""]
 
@@ -57,3 +58,28 @@ async def test_what_a_life_reads_does_not_grow_with_the_cloud(place: Place) -> N
     for n in range(LIVES):
         await live(place.store, instance(f"last{n}"))
     assert (await rows_read(place) - before) / LIVES < ROWS_PER_LIFE_MAX
+
+
+HOT = """
+SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
+ WHERE relname IN ('instance', 'claim', 'host', 'project', 'counter') ORDER BY relname
+"""
+
+
+async def test_a_normal_step_changes_no_index(place: Place) -> None:
+    """No index is on a column that one changes, names included: most versions stay in their page.
+    MECHANICS A6.
+    """
+    place.sql(UNCOUNTED)
+    await place.store.items_commit([Item(host=host(target=Resources(10**6, 10**9, 10**7)))])
+    for n in range(LIVES):
+        await live(place.store, instance(f"n{n}"))
+    await rows_read(place)
+    lines = place.sql(HOT).splitlines()
+    assert [line.partition("|")[0] for line in lines] == [
+        "claim", "counter", "host", "instance", "project",
+    ]  # fmt: skip
+    for line in lines:
+        name, updated, hot = line.split("|")
+        assert int(updated) >= LIVES - 1, name
+        assert int(hot) > int(updated) / 2, line

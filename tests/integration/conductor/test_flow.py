@@ -9,7 +9,8 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.domain.instance import State, Task
+from services.domain.errors import NotFound, WrongState
+from services.domain.instance import Action, Power, State, Task
 from tests.engines import Postgres
 from tests.integration.conductor.conftest import Place
 from tests.integration.conductor.flows import asked, catalog, conductor, new_instance
@@ -46,16 +47,32 @@ async def test_every_accepted_wish_ends_whatever_the_bus_does(server: Postgres, 
 async def _trouble(cloud: Cloud, place: Place, random: Random) -> None:
     ids = await catalog(cloud.conductor())
     accepted: list[str] = []
+    operations: list[str] = []
     for n in range(INSTANCES):
-        one = await cloud.conductor().acceptor.create_instance(asked(), new_instance(f"n{n}", ids))
+        one = await cloud.conductor().instances.create(asked(), new_instance(f"n{n}", ids))
         accepted.append(one.resource.id)
+        operations.append(one.operation.id)
         for _ in range(random.randrange(3)):
             await _pass_time(place)
             await cloud.tick()
+        with contextlib.suppress(WrongState, NotFound):
+            await _ask(cloud, random.choice(operations), random.choice(accepted))
         if random.random() < 0.4:
             doomed = random.choice(accepted)
             with contextlib.suppress(LookupError):
                 await _delete(cloud, place, doomed)
+
+
+async def _ask(cloud: Cloud, operation_id: str, instance_id: str) -> None:
+    """Something of an instance's power switch, or that its creation is called off; it may be
+    refused.
+    """
+    made = cloud.conductor()
+    action = cloud.random.choice((Action.START, Action.STOP, Action.REBOOT, None))
+    if action is not None:
+        await made.power.switch(asked(action.name), instance_id, action)
+    elif cloud.random.random() < 0.5:
+        await made.cancels.cancel(asked("cancel_operation"), operation_id)
 
 
 async def _delete(cloud: Cloud, place: Place, instance_id: str) -> None:
@@ -63,8 +80,7 @@ async def _delete(cloud: Cloud, place: Place, instance_id: str) -> None:
     if place.sql(f"SELECT deleted FROM instance WHERE id = '{instance_id}'") == "t":
         raise LookupError(instance_id)
     deletes = [
-        cloud.conductor().acceptor.delete_instance(asked("delete_instance"), instance_id)
-        for _ in range(2)
+        cloud.conductor().instances.delete(asked("delete_instance"), instance_id) for _ in range(2)
     ]
     answers = await asyncio.gather(*deletes, return_exceptions=True)
     assert any(not isinstance(answer, BaseException) for answer in answers)
@@ -92,21 +108,29 @@ async def _settle(cloud: Cloud, place: Place) -> None:
 
 def _check(cloud: Cloud, place: Place) -> None:
     sql = place.sql
-    settled = (State.ACTIVE, State.ERROR, State.DELETED)
+    settled = (State.ACTIVE, State.STOPPED, State.ERROR, State.DELETED)
+    held_in = f"({State.ACTIVE.value}, {State.STOPPED.value})"
     assert not sql(
         f"SELECT state, task FROM instance WHERE task <> {Task.NONE.value}"
         f" OR state NOT IN ({', '.join(str(s.value) for s in settled)})"
     )
     assert sql("SELECT count(*) FROM instance") == str(INSTANCES)
-    # One holder for each that is ACTIVE, no claim for any other, and the ledger is their sum.
+    # One holder for each that has a guest, no claim for any other, and the ledger is their sum.
     assert not sql(
         f"SELECT i.id FROM instance i LEFT JOIN claim c ON c.instance_id = i.id GROUP BY i.id"
-        f" HAVING count(c.epoch) <> CASE WHEN i.state = {State.ACTIVE.value} THEN 1 ELSE 0 END"
+        f" HAVING count(c.epoch) <> CASE WHEN i.state IN {held_in} THEN 1 ELSE 0 END"
     )
+    runs = f"CASE WHEN state = {State.ACTIVE.value} THEN {Power.RUNNING.value} ELSE power END"
+    assert not sql(f"SELECT id FROM instance WHERE power <> {runs}")
     check_books(place)
     held = {tuple(line.split("|")) for line in sql("SELECT host_id, epoch FROM claim").split()}
     guests = {(h.id, str(epoch)) for h in cloud.hosts.values() for _, epoch in h.guests}
-    assert held <= guests, "what is held runs"
+    assert held <= guests, "what is held is there"
+    running = {id_ for h in cloud.hosts.values() for (id_, _), runs in h.guests.items() if runs}
+    active = sql(f"SELECT id FROM instance WHERE state = {State.ACTIVE.value}").split()
+    stopped = sql(f"SELECT id FROM instance WHERE state = {State.STOPPED.value}").split()
+    assert set(active) <= running, "what is ACTIVE runs"
+    assert not running & set(stopped), "what is STOPPED does not"
 
 
 def check_books(place: Place) -> None:

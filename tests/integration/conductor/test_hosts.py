@@ -10,12 +10,12 @@ import pytest
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.greet import Hello
-from services.conductor.flows.observe import ObservationOutcome
-from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Item
 from services.domain.errors import CloudError, Invalid
 from services.domain.instance import Power, State
 from services.domain.kinds import ClaimRole, HostState
+from services.domain.observation import ObservationOutcome
 from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.integration.conductor.conftest import Place
@@ -34,7 +34,7 @@ from tests.integration.conductor.flows import (
 async def active(made: Conductor, name: str = "web") -> str:
     """An instance that runs on h1; its id."""
     ids = await catalog(made)
-    accepted = await made.acceptor.create_instance(asked(), new_instance(name, ids))
+    accepted = await made.instances.create(asked(), new_instance(name, ids))
     instance_id = accepted.resource.id
     await made.decider.decide([Decision(instance_id, 1, "h1", 1, {})])
     outcome = await made.observer.observe([await seen(made, instance_id, 1, applied_generation=1)])
@@ -101,8 +101,10 @@ async def test_to_greet_is_to_beat(place: Place) -> None:
 async def test_a_hello_out_of_bounds_is_refused(place: Place, bad: Hello) -> None:
     """A host is the least trusted part."""
     async with conductor(place.url, Sent()) as made:
-        with pytest.raises(Invalid):
+        with pytest.raises(Invalid) as refused:
             await made.greeter.greet(bad)
+    wanted = "HELLO_INVALID" if bad.host_id == hello().host_id else "HOST_ID_INVALID"
+    assert refused.value.reason == wanted
     assert place.sql("SELECT count(*) FROM host") == "0"
 
 
@@ -134,15 +136,15 @@ async def test_a_host_that_comes_back_is_told_to_remove_what_was_deleted(place: 
         await made.greeter.greet(hello())
         instance_id = await active(made)
         place.sql("UPDATE host SET state = 2")
-        await made.acceptor.delete_instance(asked("delete_instance"), instance_id)
+        await made.instances.delete(asked("delete_instance"), instance_id)
         await deleted(made, instance_id)
         assert place.sql("SELECT role, used_vcpus, claim_count FROM claim, host") == "3|1|1"
         newer = "SELECT c.wanted_revision >= i.revision FROM claim c, instance i"
         assert place.sql(newer) == "t", "what is LEAVING is wanted anew"
 
         # The agent lived through it, and knows a later command than the one that it missed.
-        head = (await made.store.changes_read(0, 1))[1]
-        await made.acceptor.create_flavor(asked("create_flavor"), "other", Resources(1, 1, 1))
+        head = (await made.store.changes_read(0, 1)).head_revision
+        await made.catalog.create_flavor(asked("create_flavor"), "other", Resources(1, 1, 1))
         (answer,) = await made.leaser.beat([("h1", 1)])
         assert answer.wanted_revision > head
 
@@ -201,9 +203,9 @@ async def test_a_refusal_must_know_what_another_conductor_has_committed(place: P
     bus = Sent()
     async with conductor(place.url, Sent()) as one:
         ids = await catalog(one)
-        await one.acceptor.create_instance(asked(), new_instance("web", ids))
+        await one.instances.create(asked(), new_instance("web", ids))
         await one.greeter.greet(hello())
-        head = (await one.store.changes_read(0, 1))[1]
+        head = (await one.store.changes_read(0, 1)).head_revision
     place.sql("UPDATE operation SET look_again_at = now()")
     async with conductor(place.url, bus) as two:
         await two.advancer.reconcile()
@@ -223,7 +225,7 @@ async def test_a_guest_that_is_lost_for_ever_is_an_error_that_says_so(place: Pla
         assert situation.instance.standing.state is State.ERROR
         assert situation.instance.fault == "DISK_LOST: burnt"
         assert place.sql("SELECT used_vcpus, claim_count FROM host") == "0|0"
-        await made.acceptor.delete_instance(asked("delete_instance"), instance_id)
+        await made.instances.delete(asked("delete_instance"), instance_id)
         await deleted(made, instance_id)
 
 

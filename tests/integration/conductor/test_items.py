@@ -18,7 +18,9 @@ from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.edges.store.session import Session, settings_of
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Committed, FlavorRow, Item, Outcome
+from services.domain.condition import Condition
 from services.domain.errors import Invalid, Unavailable
 from services.domain.instance import Power
 from services.domain.kinds import ResourceKind
@@ -41,8 +43,8 @@ async def test_a_record_is_told_with_its_own_body(place: Place) -> None:
     outcome, refused = await place.store.items_commit([Item(instance=wins), Item(instance=loses)])
     assert refusals([outcome, refused]) == ["", "STALE"]
     assert isinstance(outcome, Committed)
-    logged, _ = await place.store.changes_read(outcome.records[0].revision - 1, 1)
-    assert [r.body for r in outcome.records] == [r.body for r in logged]
+    logged = await place.store.changes_read(outcome.records[0].revision - 1, 1)
+    assert list(outcome.records) == list(logged.records)
 
 
 @pytest.mark.parametrize("bad", ["name\0", "name\ud800"])
@@ -52,8 +54,8 @@ async def test_a_value_that_no_row_can_hold_fails_alone(place: Place, bad: str) 
     broken = host(bad) if "\0" in bad else replace(host("h9"), machine_id=bad)
     outcomes = await place.store.items_commit([*items[:4], Item(host=broken), *items[4:]])
     assert refusals(outcomes) == ["", "", "", "", "MALFORMED", "", ""]
-    records, head = await place.store.changes_read(0, 100)
-    assert [record.revision for record in records] == list(range(1, head + 1))
+    log = await place.store.changes_read(0, 100)
+    assert [r.revision for r in log.records] == list(range(1, log.head_revision + 1))
 
 
 async def test_an_id_that_is_none_is_of_no_row(place: Place) -> None:
@@ -63,10 +65,12 @@ async def test_an_id_that_is_none_is_of_no_row(place: Place) -> None:
     assert set(await place.store.situations_read(["nonsense", row.id, "x\0"])) == {row.id}
     assert await place.store.catalog_read([(ResourceKind.FLAVOR, "nonsense")]) == {}
     with pytest.raises(Invalid):
-        await place.store.records_read([Query(ResourceKind.INSTANCE, "nonsense", "", "", 1, {})])
-    for where in ({"state": "x"}, {"state": "99999999"}, {"name": "\0"}):
-        with pytest.raises(Invalid):
-            await place.store.records_read([Query(ResourceKind.INSTANCE, "", "p", "", 9, where)])
+        await place.store.records_read([Query(ResourceKind.INSTANCE, "nonsense", "", "", 1)])
+    for field, value in (("state", "x"), ("state", "99999999"), ("name", "\0"), ("digest", "x")):
+        query = Query(ResourceKind.INSTANCE, "", "p", "", 9, (Condition(field, (value,)),))
+        with pytest.raises(Invalid) as refused:
+            await place.store.records_read([query])
+        assert refused.value.reason == "FILTER_INVALID"
 
 
 async def test_an_old_agent_is_told_so_even_about_claims_that_are_gone(place: Place) -> None:
@@ -78,7 +82,7 @@ async def test_an_old_agent_is_told_so_even_about_claims_that_are_gone(place: Pl
     await claim_all(store, [row])
     situation = (await store.situations_read([row.id]))[row.id]
     await store.items_commit([Item(host=host(seen=1))])
-    seen = lifecycle.Seen(row.id, 999, "h1", 1, 5, 0, Power.OFF, True)
+    seen = Seen(row.id, 999, "h1", 1, 5, 0, Power.OFF, True)
     item = lifecycle.observed(situation, seen, 1.0)
     assert refusals(await store.items_commit([item])) == ["SUPERSEDED"]
 
@@ -101,12 +105,12 @@ async def test_a_page_of_the_log_fits_a_message(place: Place) -> None:
     place.sql("UPDATE change SET body = repeat('x', 100000)::bytea WHERE kind = 1")
     after, told = 0, 0
     while True:
-        records, head = await place.store.changes_read(after, 1000)
-        assert records, "a page is never empty before the head"
-        assert sum(len(record.body) for record in records) < 5 * 1024 * 1024
-        told += len(records)
-        after = records[-1].revision
-        if after == head:
+        page = await place.store.changes_read(after, 1000)
+        assert page.records, "a page is never empty before the head"
+        assert sum(len(record.body) for record in page.records) < 5 * 1024 * 1024
+        told += len(page.records)
+        after = page.records[-1].revision
+        if after == page.head_revision:
             break
     assert told == 600
 
@@ -217,8 +221,8 @@ async def test_two_stores_that_insert_the_same_at_once_insert_it_once(place: Pla
             assert not first
             assert second in ("REPLAYED", "STALE", "NAME_TAKEN")
     await other.close()
-    records, head = await place.store.changes_read(0, 1000)
-    assert [record.revision for record in records] == list(range(1, head + 1))
+    log = await place.store.changes_read(0, 1000)
+    assert [r.revision for r in log.records] == list(range(1, log.head_revision + 1))
     assert place.sql("SELECT max(incarnation), count(*) FROM host") == "1|20"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.decide import Decision
-from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Situation
 from services.domain.instance import Power
 from tests.integration.conductor.conftest import Place
@@ -32,7 +32,7 @@ async def until(holds: Any) -> None:
 async def placing(made: Conductor, bus: Sent) -> str:
     """An instance for which a host was asked."""
     await made.greeter.greet(hello())
-    accepted = await made.acceptor.create_instance(asked(), new_instance("n", await catalog(made)))
+    accepted = await made.instances.create(asked(), new_instance("n", await catalog(made)))
     await until(lambda: bus.places)
     return accepted.resource.id
 
@@ -69,7 +69,7 @@ async def test_a_decision_about_what_is_gone_by_now_claims_nothing(place: Place)
     bus = Sent()
     async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
         instance_id = await placing(made, bus)
-        await other.acceptor.delete_instance(asked("delete_instance"), instance_id)
+        await other.instances.delete(asked("delete_instance"), instance_id)
         await made.decider.decide([decision(instance_id)])
         assert place.sql("SELECT count(*) FROM claim") == "0"
 
@@ -80,7 +80,7 @@ async def test_a_delete_reaches_the_host_that_another_conductor_chose(place: Pla
         instance_id = await placing(made, bus)
         await other.decider.decide([decision(instance_id)])
         asked_before = len(bus.places)
-        await made.acceptor.delete_instance(asked("delete_instance"), instance_id)
+        await made.instances.delete(asked("delete_instance"), instance_id)
         await until(lambda: bus.commands)
         assert not bus.commands[0][2].wanted.present
         assert len(bus.places) == asked_before

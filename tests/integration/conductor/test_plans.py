@@ -11,13 +11,23 @@ from typing import Any
 
 import pytest
 
-from services.conductor.edges.store import postgres, queries, session
+from services.conductor.edges.store import (
+    log,
+    pages,
+    pinned,
+    postgres,
+    queries,
+    session,
+    stretch,
+)
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Item
+from services.domain.condition import Condition
 from services.domain.instance import Power
-from services.domain.kinds import ResourceKind
+from services.domain.kinds import ListOrder, ResourceKind
 from tests.engines import Postgres
 from tests.integration.conductor.conftest import Place
 from tests.stores import claim_all, create, host, new_store, refusals
@@ -29,14 +39,14 @@ PLANNERS = (
     "SET plan_cache_mode = force_custom_plan;",
     "".join(f"SET {name} = {session.SETTINGS[name]};" for name in OWN),
 )
-LARGE = ("instance", "operation", "claim", "change", "request")
+LARGE = ("instance", "operation", "claim", "change", "change_1", "request")
 
 # One real row of each, 50,000 times: 2,000 hosts, 50 projects, a tenth of the instances gone, one
 # operation in a hundred under way.
 FILL = f"""
 INSERT INTO host SELECT r.* FROM host h, generate_series(1, 2000) n,
        LATERAL jsonb_populate_record(h, jsonb_build_object('id', 'x' || n)) r;
-CREATE TEMP TABLE made AS SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS operation_id
+CREATE TABLE made AS SELECT n, gen_random_uuid() AS id, gen_random_uuid() AS operation_id
   FROM generate_series(1, {ROWS}) n;
 INSERT INTO instance SELECT r.* FROM instance i, made m, LATERAL jsonb_populate_record(i,
        jsonb_build_object('id', m.id, 'name', 'x' || m.n, 'project_id', 'p' || m.n % 50,
@@ -53,7 +63,8 @@ INSERT INTO change SELECT r.* FROM change l, generate_series(1, {ROWS}) n,
 INSERT INTO request SELECT r.* FROM request q, made m,
        LATERAL jsonb_populate_record(q, jsonb_build_object('request_id', m.id)) r;
 UPDATE counter SET revision = 100 + {ROWS};
-ANALYZE;
+DROP TABLE made;
+ANALYZE
 """
 
 UUIDS = f"'{{{','.join(str(uuid.uuid4()) for _ in range(64))}}}'"
@@ -65,7 +76,7 @@ STATEMENTS = {
         ["500", "60", "1", "1", "2", "60"],
     ),
     "view": (queries.VIEW, ["text"], ["'x1'"]),
-    "log": (queries.CHANGES, ["bigint", "bigint", "bigint"], ["40000", "500", "4000000"]),
+    "log": (log.CHANGES, ["bigint", "bigint", "bigint"], ["40000", "500", "4000000"]),
     "beats": (
         postgres.RENEW,
         ["text[]", "bigint[]", "smallint"],
@@ -82,7 +93,8 @@ async def full(server: Postgres) -> AsyncIterator[Place]:
         await store.items_commit([create(row)])
         await claim_all(store, [row])
         place = Place(server, store, name)
-        place.sql(FILL)
+        for statement in FILL.split(";\n"):
+            place.sql(statement)
         yield place
 
 
@@ -120,26 +132,56 @@ async def test_hot_statements_read_by_index(full: Place) -> None:
         assert explained(full, sql, types, values) == [[], []], name
 
 
+def told(place: Place, sql: str, arguments: list[Any]) -> str:
+    """Asserts that a statement reads by index whatever the values; gives the plan for any."""
+    types, values = zip(*map(_as_sql, arguments), strict=True)
+    assert explained(place, sql, list(types), list(values)) == [[], []], sql
+    return place.sql(
+        f"{PLANNERS[1]} PREPARE q ({', '.join(types)}) AS {sql};"
+        f" EXPLAIN (FORMAT JSON) EXECUTE q ({', '.join(values)})"
+    )
+
+
+def _as_sql(argument: Any) -> tuple[str, str]:
+    if isinstance(argument, list):
+        kind, value = _as_sql(argument[0])
+        return f"{kind}[]", f"ARRAY[{value}]::{kind}[]"
+    if isinstance(argument, int):
+        return "bigint", str(argument)
+    kind = "uuid" if re.fullmatch(r"[0-9a-f-]{36}", argument) else "text"
+    return kind, f"'{argument}'"
+
+
 async def test_pages_read_by_index(full: Place) -> None:
-    """One row, a project's page, everybody's page: in the order of ids, no more than the page."""
+    """One row, a project's page, everybody's page: in the order of ids, no more than the page; of
+    a project also in the order of names.
+    """
     some_id = full.sql("SELECT id FROM instance ORDER BY id LIMIT 1 OFFSET 20000")
     for kind in (ResourceKind.INSTANCE, ResourceKind.OPERATION):
-        for query in (
-            Query(kind, some_id, "", "", 1, {}),
-            Query(kind, "", "p7", some_id, 100, {}),
-            Query(kind, "", "", some_id, 100, {}),
-        ):
-            sql, arguments = queries.page_statement(query)
-            types = [
-                "uuid" if re.fullmatch(r"[0-9a-f-]{36}", str(a)) else "text" for a in arguments
-            ]
-            types[-1] = "bigint"
-            values = [f"'{argument}'" for argument in arguments]
-            assert explained(full, sql, types, values) == [[], []], query
-            assert '"Node Type": "Sort"' not in full.sql(
-                f"PREPARE q ({', '.join(types)}) AS {sql};"
-                f" EXPLAIN (FORMAT JSON) EXECUTE q ({', '.join(values)})"
-            ), query
+        told(full, *pages.singles_statement([Query(kind, some_id, "", "", 1)]))
+        running = (Condition("state", ("1",)),)
+        listed = [
+            Query(kind, "", "p7", some_id, 100),
+            Query(kind, "", "", some_id, 100),
+            Query(kind, "", "p7", some_id, 100, running),
+            Query(kind, "", "p7", some_id, 100, descending=True, pinned_revision=200),
+        ]
+        if kind is ResourceKind.INSTANCE:
+            by_name = Query(kind, "", "p7", some_id, 100, order=ListOrder.NAME, after_key="x1")
+            listed += [by_name, replace(by_name, descending=True)]
+        for query in listed:
+            plan = told(full, *stretch.statement(query, 101, 10_000))
+            assert '"Node Type": "Sort"' not in plan, query
+
+
+async def test_what_was_is_brought_back_by_index(full: Place) -> None:
+    """The way back through the log is by its key, what left the lists is found by its index."""
+    told(full, pinned.BACK, [[50_000, 40_000], 200])
+    for order in ListOrder:
+        query = Query(
+            ResourceKind.INSTANCE, "", "p7", "0", 100, order=order, after_key="x", pinned_revision=9
+        )
+        told(full, *pinned.moved_statement(query, ("y", "f"), 100))
 
 
 async def test_commits_read_by_index(full: Place) -> None:
@@ -154,7 +196,7 @@ async def test_commits_read_by_index(full: Place) -> None:
         assert refusals(await claim_all(store, [row], f"x{n + 1}")) == [""]
         situation = (await store.situations_read([row.id]))[row.id]
         assert situation.holder is not None
-        gone = lifecycle.Seen(
+        gone = Seen(
             row.id, situation.holder.epoch, f"x{n + 1}", 1, 1, 0, Power.OFF, True, ("X", "y")
         )
         assert refusals(await store.items_commit([lifecycle.observed(situation, gone, 3.0)])) == [

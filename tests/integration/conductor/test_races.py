@@ -13,12 +13,12 @@ from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.answer import Accepted
 from services.conductor.flows.decide import Decision
-from services.conductor.flows.observe import ObservationOutcome
-from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Caller
 from services.domain.errors import Invalid, Unavailable
 from services.domain.instance import Power, State
 from services.domain.kinds import ResourceKind
+from services.domain.observation import ObservationOutcome
 from services.domain.resources import Resources
 from services.runtime.bus import connect
 from tests.engines import nats_server, postgres
@@ -42,7 +42,7 @@ LARGE = Resources(100, 10_000, 1000)
 
 async def built(made: Conductor, name: str, ids: tuple[str, str]) -> Seen:
     """An instance on h1, and what h1 says when its build fails."""
-    accepted = await made.acceptor.create_instance(asked(), new_instance(name, ids))
+    accepted = await made.instances.create(asked(), new_instance(name, ids))
     await made.decider.decide([Decision(accepted.resource.id, 1, "h1", 1, {})])
     situation = (await made.store.situations_read([accepted.resource.id]))[accepted.resource.id]
     claim = situation.holder
@@ -63,7 +63,7 @@ async def test_a_delete_and_a_failing_build_that_cross_end_in_deleted(place: Pla
             instance_id = failing.instance_id
             late = [Decision(instance_id, attempt, "h1", 1, {}) for attempt in (1, 2, 2, 3)]
             _, outcomes, _ = await asyncio.gather(
-                one.acceptor.delete_instance(asked("delete_instance"), instance_id),
+                one.instances.delete(asked("delete_instance"), instance_id),
                 two.observer.observe([failing]),
                 two.decider.decide(late),
             )
@@ -114,15 +114,15 @@ async def test_an_image_that_is_deleted_while_it_is_used_is_used_to_the_end(plac
         flavor_id, image_id = await catalog(made)
         requests = [asked() for _ in range(20)]
         creates = [
-            made.acceptor.create_instance(request, new_instance(f"n{n}", (flavor_id, image_id)))
+            made.instances.create(request, new_instance(f"n{n}", (flavor_id, image_id)))
             for n, request in enumerate(requests)
         ]
         admin = asked("delete_image", caller=Caller("root", "admin", cloud_admin=True))
-        delete = made.acceptor.delete_entry(admin, ResourceKind.IMAGE, image_id)
+        delete = made.catalog.delete(admin, ResourceKind.IMAGE, image_id)
         answers = await asyncio.gather(*creates[:10], delete, *creates[10:], return_exceptions=True)
         replays = await asyncio.gather(
             *(
-                made.acceptor.create_instance(r, new_instance(f"n{n}", (flavor_id, image_id)))
+                made.instances.create(r, new_instance(f"n{n}", (flavor_id, image_id)))
                 for n, r in enumerate(requests)
             ),
             return_exceptions=True,
@@ -137,7 +137,7 @@ async def test_an_image_that_is_deleted_while_it_is_used_is_used_to_the_end(plac
                 assert isinstance(answer, Invalid)
                 assert answer.reason == "IMAGE_NOT_FOUND"
                 assert isinstance(replay, Invalid)
-        again = await made.acceptor.delete_entry(admin, ResourceKind.IMAGE, image_id)
+        again = await made.catalog.delete(admin, ResourceKind.IMAGE, image_id)
         assert isinstance(answers[10], Accepted)
         assert again.operation.id == answers[10].operation.id
         check_books(place)
@@ -181,9 +181,7 @@ async def insist(call: Callable[[], Awaitable[Answer]]) -> Answer:
 async def _life(made: Conductor, n: int, ids: tuple[str, str]) -> str:
     request, delete = asked(), asked("delete_instance")
     await asyncio.sleep(n * 0.02)
-    accepted = await insist(
-        lambda: made.acceptor.create_instance(request, new_instance(f"n{n}", ids))
-    )
+    accepted = await insist(lambda: made.instances.create(request, new_instance(f"n{n}", ids)))
     instance_id = accepted.resource.id
     decision = Decision(instance_id, 1, "h1", 1, {})
     await insist(lambda: made.decider.decide([decision]))
@@ -194,7 +192,7 @@ async def _life(made: Conductor, n: int, ids: tuple[str, str]) -> str:
     await insist(lambda: made.observer.observe([runs]))
     if n % 2:
         return "active"
-    await insist(lambda: made.acceptor.delete_instance(delete, instance_id))
+    await insist(lambda: made.instances.delete(delete, instance_id))
     gone = Seen(instance_id, claim.epoch, "h1", 1, 2, 2, Power.OFF, absent=True)
     await insist(lambda: made.observer.observe([gone]))
     return "deleted"

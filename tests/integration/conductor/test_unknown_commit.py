@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.conductor.flows.decide import Decision
-from services.conductor.logic.lifecycle import Seen
+from services.conductor.logic.observation import Seen
 from services.domain.instance import Power, State
 from services.domain.resources import Resources
 from tests.integration.conductor.conftest import Place
@@ -41,7 +41,7 @@ class Bench:
 
     async def create(self, name: str) -> str:
         """An accepted instance's id."""
-        accepted = await self.made.acceptor.create_instance(asked(), new_instance(name, self.ids))
+        accepted = await self.made.instances.create(asked(), new_instance(name, self.ids))
         return accepted.resource.id
 
     async def claimed(self, name: str) -> Seen:
@@ -85,9 +85,7 @@ async def bench(place: Place) -> AsyncIterator[Bench]:
 async def test_a_create_has_its_first_answer(bench: Bench) -> None:
     """The ids that the caller gets are those of the one instance and the one operation."""
     bench.way.arm(b"lost-answer")
-    accepted = await bench.made.acceptor.create_instance(
-        asked(), new_instance("lost-answer", bench.ids)
-    )
+    accepted = await bench.made.instances.create(asked(), new_instance("lost-answer", bench.ids))
     assert bench.way.cut == 1
     assert bench.place.sql("SELECT id FROM instance") == accepted.resource.id
     rows = bench.place.sql("SELECT id FROM operation WHERE action = 1")
@@ -100,7 +98,7 @@ async def test_a_batch_of_creates_has_its_first_answers(bench: Bench) -> None:
     bench.way.arm(b"many-7")
     accepted = await asyncio.gather(
         *(
-            bench.made.acceptor.create_instance(asked(), new_instance(f"many-{n}", bench.ids))
+            bench.made.instances.create(asked(), new_instance(f"many-{n}", bench.ids))
             for n in range(20)
         )
     )
@@ -136,7 +134,7 @@ async def test_a_delete_has_its_first_answer(bench: Bench) -> None:
     seen = await bench.claimed("web")
     await bench.made.observer.observe([seen])
     bench.way.arm(b"delete_instance")
-    accepted = await bench.made.acceptor.delete_instance(asked("delete_instance"), seen.instance_id)
+    accepted = await bench.made.instances.delete(asked("delete_instance"), seen.instance_id)
     assert bench.way.cut == 1
     assert bench.place.sql("SELECT id FROM operation WHERE action = 2") == accepted.operation.id
     gone = Seen(
@@ -160,7 +158,7 @@ async def test_a_greeting_gives_an_incarnation_of_its_own(bench: Bench) -> None:
 async def test_a_flavor_is_made_and_deleted_once(bench: Bench) -> None:
     """The catalog takes the same way."""
     bench.way.arm(b"tiny")
-    made = await bench.made.acceptor.create_flavor(
+    made = await bench.made.catalog.create_flavor(
         asked("create_flavor"), "tiny", Resources(1, 1, 1)
     )
     assert bench.way.cut == 1

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.conductor.logic.lifecycle import Author, Seen, new_operation
+from services.conductor.logic import lifecycle, power
+from services.conductor.logic.observation import Seen
+from services.conductor.logic.operations import Author, new_operation
 from services.conductor.logic.rows import (
     NEW_STANDING,
+    ClaimAct,
     ClaimRow,
     ImageReference,
     InstanceRow,
+    Item,
+    OperationRow,
     Situation,
     Wanted,
 )
-from services.domain.instance import Power
+from services.domain.instance import Action, Illegal, Power
 from services.domain.kinds import Architecture, ClaimRole, HostState, ImageKind
 from services.domain.operation import OperationAction
 from services.domain.resources import Resources
 from services.runtime.ids import new_id
 
+POWER_OPERATIONS = {
+    Action.START: OperationAction.START_INSTANCE,
+    Action.STOP: OperationAction.STOP_INSTANCE,
+    Action.REBOOT: OperationAction.REBOOT_INSTANCE,
+}
 IMAGE = ImageReference("a" * 64, 10, ImageKind.KERNEL, Architecture.X86_64)
 
 
@@ -66,3 +76,74 @@ def seen(row: InstanceRow, sequence: int = 1, **changes: object) -> Seen:
         "absent": False,
     }
     return Seen(row.id, 7, "h1", 1, sequence, **(values | changes))  # type: ignore[arg-type]  # as above
+
+
+def begun(situation: Situation, action: OperationAction, now_s: float = 4.0) -> OperationRow:
+    """The operation of a wish about the instance."""
+    author = Author("me", new_id())
+    return new_operation(new_id(), situation.instance, action=action, author=author, now_s=now_s)
+
+
+def applied(situation: Situation, item: Item | None) -> Situation:
+    """The situation after the item was committed, as the store would show it."""
+    if item is None:
+        return situation
+    claims = list(situation.claims)
+    row = situation.instance
+    if item.instance is not None:
+        row = replace(item.instance, version=row.version + 1, revision=row.revision + 1)
+    for change in item.claims:
+        if change.act is ClaimAct.ADD:
+            claims.append(claim(row, change.host_id, row.revision))
+            row = replace(row, epoch=row.revision)
+        elif change.act is ClaimAct.REMOVE:
+            claims = [c for c in claims if c.epoch != change.epoch]
+        elif change.act is ClaimAct.LEAVE:
+            claims = [
+                replace(c, role=ClaimRole.LEAVING) if c.epoch == change.epoch else c for c in claims
+            ]
+    operation = situation.operation
+    for changed in item.operations:
+        operation = None if changed.finished else changed
+    return Situation(row, operation, tuple(claims))
+
+
+def building() -> Situation:
+    """An instance under a claim of h1 with epoch 7."""
+    situation = requested(instance(version=1, revision=6))
+    return applied(situation, lifecycle.claimed(situation, "h1", 2.0))
+
+
+def active() -> Situation:
+    """An instance that runs as wanted."""
+    situation = building()
+    return applied(situation, lifecycle.observed(situation, seen(situation.instance), 3.0))
+
+
+def delete(situation: Situation) -> Situation:
+    """The situation after its owner asked for its end."""
+    operation = begun(situation, OperationAction.DELETE_INSTANCE)
+    item = lifecycle.delete_asked(situation, operation, 4.0)
+    assert isinstance(item, Item)
+    return applied(situation, item)
+
+
+def asked(situation: Situation, action: Action, grace_s: int = 0) -> Item | Illegal:
+    """What is committed when the owner asks for START, STOP or REBOOT."""
+    operation = begun(situation, POWER_OPERATIONS[action])
+    return power.power_asked(situation, action, operation, grace_s)
+
+
+def switching(action: Action, grace_s: int = 0) -> Situation:
+    """An instance that starts, stops or reboots."""
+    situation = stopped() if action is Action.START else active()
+    item = asked(situation, action, grace_s)
+    assert isinstance(item, Item)
+    return applied(situation, item)
+
+
+def stopped() -> Situation:
+    """An instance whose guest went off by itself."""
+    situation = active()
+    off = seen(situation.instance, 2, power=Power.OFF)
+    return applied(situation, lifecycle.observed(situation, off, 3.5))

@@ -1,0 +1,29 @@
+"""What the conductor shows to whoever watches over it, beside what every service counts."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.conductor.flows.ports import OperationCount
+from services.runtime.metrics import Meters, Reading
+
+LABELS = ("action", "state", "phase")
+
+
+def add_gauges(
+    meters: Meters, count_operations: Callable[[], Awaitable[Sequence[OperationCount]]]
+) -> None:
+    """Operations that are under way, and how old they are."""
+
+    async def counts() -> Reading:
+        return {_labels(c): c.count for c in await count_operations()}
+
+    async def ages() -> Reading:
+        return {_labels(c): c.oldest_s for c in await count_operations()}
+
+    meters.gauge("operations", "Operations that are under way.", counts, LABELS)
+    meters.gauge(
+        "operations_oldest_seconds", "How long the oldest such one has been so.", ages, LABELS
+    )
+
+
+def _labels(count: OperationCount) -> tuple[str, str, str]:
+    return count.action.name, count.state.name, count.phase.name

@@ -1,0 +1,57 @@
+"""Accepts what is asked of an instance's power switch: start, stop, reboot."""
+
+from dataclasses import replace
+
+from services.conductor.flows.accept import Acceptance
+from services.conductor.flows.advance import Advancer
+from services.conductor.flows.answer import Accepted, Asked
+from services.conductor.flows.refuse import not_now
+from services.conductor.logic import operations
+from services.conductor.logic.power import power_asked
+from services.conductor.logic.rows import Item
+from services.domain.instance import Action, Illegal
+from services.domain.kinds import ResourceKind
+from services.domain.operation import OperationAction
+
+_OPERATION = {
+    Action.START: OperationAction.START_INSTANCE,
+    Action.STOP: OperationAction.STOP_INSTANCE,
+    Action.REBOOT: OperationAction.REBOOT_INSTANCE,
+}
+
+
+class PowerAcceptor:
+    """Turns wishes about power into commits."""
+
+    def __init__(self, acceptance: Acceptance, advancer: Advancer) -> None:
+        self._acceptance = acceptance
+        self._advancer = advancer
+
+    async def switch(
+        self, asked: Asked, instance_id: str, action: Action, *, grace_s: int = 0
+    ) -> Accepted:
+        """START, STOP or REBOOT; `grace_s` is how long the guest may take to go down by itself.
+
+        Raises NotFound (INSTANCE_NOT_FOUND), WrongState (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY).
+        """
+
+        async def decide() -> Item:
+            situation = await self._acceptance.instance(asked, instance_id)
+            row = situation.instance
+            operation = operations.new_operation(
+                self._acceptance.ids.new_id(),
+                row,
+                action=_OPERATION[action],
+                author=asked.author,
+                now_s=self._acceptance.clock.now_s(),
+            )
+            item = power_asked(situation, action, operation, grace_s)
+            if isinstance(item, Illegal):
+                raise not_now(row.standing, action, item)
+            return replace(item, request=asked.key(row.id, operation.id))
+
+        accepted = await self._acceptance.accept(asked, ResourceKind.INSTANCE, decide)
+        if accepted.made is not None:
+            self._advancer.nudge(instance_id)
+        return accepted

@@ -1,0 +1,152 @@
+"""The power switch of an instance: what is asked of it, and what its host sees of it.
+
+| task      | applied | seen         | state   | operation | wish                       |
+|-----------|---------|--------------|---------|-----------|----------------------------|
+| none      |         | went off     | STOPPED |           | off, as its owner did      |
+| none      |         | came on      | ACTIVE  |           | on, as its owner did       |
+| any       | before  | anything     | as it is| goes on   | stays: it comes yet        |
+| any       | now     | as wanted    | new     | DONE      | stays                      |
+| any       | now     | the contrary | as seen | DONE      | as seen: it changed since  |
+| any       | before  | a failure    | as seen | FAILED    | as seen                    |
+
+"Before" and "now" are the generation that the host has applied and the one that is wanted. So a
+guest that goes off by itself during a soft reboot is only on its way: its host starts it yet.
+Source: MECHANICS B1, B2.
+"""
+
+from dataclasses import replace
+
+from services.conductor.logic.observation import Seen
+from services.conductor.logic.operations import INTERNAL, ended, progressed
+from services.conductor.logic.rows import InstanceRow, Item, OperationFault, OperationRow, Situation
+from services.domain.instance import (
+    ASKED,
+    Action,
+    Event,
+    Illegal,
+    Power,
+    Standing,
+    Task,
+    after,
+)
+from services.domain.operation import OperationState
+
+POWER_TASKS = frozenset({Task.STARTING, Task.STOPPING, Task.REBOOTING})
+
+# What was wanted is applied.
+_MADE = {
+    Task.STARTING: Event.SWITCHED_ON,
+    Task.STOPPING: Event.SWITCHED_OFF,
+    Task.REBOOTING: Event.REBOOTED,
+}
+# It could not be applied: by task, and whether the guest runs.
+_LEFT = {
+    (Task.STARTING, True): Event.SWITCHED_ON,
+    (Task.STARTING, False): Event.LEFT_OFF,
+    (Task.STOPPING, True): Event.LEFT_RUNNING,
+    (Task.STOPPING, False): Event.SWITCHED_OFF,
+    (Task.REBOOTING, True): Event.LEFT_RUNNING,
+    (Task.REBOOTING, False): Event.LEFT_OFF,
+}
+
+
+def power_asked(
+    situation: Situation, action: Action, operation: OperationRow, grace_s: int = 0
+) -> Item | Illegal:
+    """START, STOP or REBOOT is asked for: another wish, which its host has yet to make true.
+
+    `grace_s` is how long the guest may take to go down by itself.
+    """
+    instance = situation.instance
+    following = after(instance.standing, ASKED[action])
+    if isinstance(following, Illegal):
+        return following
+    if situation.holder is None:
+        return Illegal("INVALID_INSTANCE_STATE", "the instance has no host")
+    wanted = replace(
+        instance.wanted,
+        run=action is not Action.STOP,
+        boot=instance.wanted.boot + (action is Action.REBOOT),
+        grace_s=grace_s,
+    )
+    asked = replace(instance, standing=following, generation=instance.generation + 1, wanted=wanted)
+    return Item(instance=asked, wants=True, operations=(operation,))
+
+
+def power_seen(situation: Situation, seen: Seen, now_s: float) -> Item | None:
+    """What a host's look at the guest that it holds changes; None if nothing."""
+    instance, operation = situation.instance, situation.operation
+    if operation is None or instance.standing.task not in POWER_TASKS:
+        return drifted(instance, seen.power)
+    if seen.applied_generation >= instance.generation and seen.power is not Power.PENDING:
+        return _made(instance, operation, seen.power, now_s=now_s)
+    if seen.failure is not None and seen.failed_generation in (0, instance.generation):
+        return _failed(instance, operation, seen, now_s=now_s)
+    return _under_way(instance, operation, seen)
+
+
+def drifted(instance: InstanceRow, power: Power) -> Item | None:
+    """A guest that went off or on by itself: state and wish follow. MECHANICS B1.
+
+    PENDING says nothing: the host has not looked.
+    """
+    if power is instance.power or power is Power.PENDING:
+        return None
+    changed = replace(instance, power=power)
+    runs = power is Power.RUNNING
+    following = after(instance.standing, Event.GUEST_RAN if runs else Event.GUEST_STOPPED)
+    if isinstance(following, Illegal):
+        return Item(instance=changed)
+    return Item(instance=_wishing(changed, following, runs), wants=True)
+
+
+def _made(
+    instance: InstanceRow, operation: OperationRow, power: Power, *, now_s: float
+) -> Item | None:
+    """The wish is applied. What is seen may be the contrary: then the guest changed since."""
+    following = after(instance.standing, _MADE[instance.standing.task])
+    if isinstance(following, Illegal):
+        return None
+    wanted = Power.RUNNING if instance.wanted.run else Power.OFF
+    made = replace(instance, standing=following, power=wanted)
+    item = drifted(made, power) or Item(instance=made)
+    return replace(item, operations=(ended(operation, OperationState.DONE, now_s),))
+
+
+def _failed(
+    instance: InstanceRow, operation: OperationRow, seen: Seen, *, now_s: float
+) -> Item | None:
+    assert seen.failure is not None
+    power = instance.power if seen.power is Power.PENDING else seen.power
+    runs = power is Power.RUNNING
+    following = after(instance.standing, _LEFT[instance.standing.task, runs])
+    if isinstance(following, Illegal):
+        return None
+    reason, message = seen.failure
+    fault = OperationFault(INTERNAL, reason, message, {"host_reason": reason})
+    return Item(
+        instance=_wishing(replace(instance, power=power), following, runs),
+        wants=True,
+        operations=(ended(operation, OperationState.FAILED, now_s, fault),),
+    )
+
+
+def _under_way(instance: InstanceRow, operation: OperationRow, seen: Seen) -> Item | None:
+    """The wish stands and comes yet; only what can be seen changes."""
+    looks_so = seen.power in (Power.PENDING, instance.power)
+    told = progressed(operation, seen.progress)
+    if looks_so and told is None:
+        return None
+    return Item(
+        instance=None if looks_so else replace(instance, power=seen.power),
+        operations=(told,) if told else (),
+    )
+
+
+def _wishing(instance: InstanceRow, standing: Standing, run: bool) -> InstanceRow:
+    return replace(
+        instance,
+        standing=standing,
+        generation=instance.generation + 1,
+        wanted=replace(instance.wanted, run=run),
+    )

@@ -1,0 +1,222 @@
+"""Every wish of the contract, ready to be sent: what it is about is there when it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
+from stead.internal.v1 import conductor_pb2
+from stead.v1 import (
+    flavor_pb2,
+    host_pb2,
+    image_pb2,
+    instance_pb2,
+    key_pair_pb2,
+    operation_pb2,
+    project_pb2,
+    quota_pb2,
+)
+
+from services.conductor.flows.accept_catalog import NewImage
+from services.conductor.flows.decide import Decision
+from services.conductor.logic.observation import Seen
+from services.domain.instance import Power
+from services.runtime.ids import new_id
+from tests.integration.conductor.flows import (
+    IMAGE,
+    Conductor,
+    asked,
+    catalog,
+    conductor,
+    hello,
+    new_instance,
+)
+
+__all__ = ["KEY", "ME", "WISHES", "Ground", "conductor", "mutation", "prepared", "send"]
+
+ME = conductor_pb2.Caller(subject="me", project_id="p", cloud_admin=True)
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOih1PlrWfSsACUZuhD9P9l043ucltLHPEEjTS9VT9BR me@here"
+DIGEST = "b" * 64
+
+
+@dataclass
+class Ground:
+    """What the wishes are about."""
+
+    made: Conductor
+    flavor_id: str
+    image_id: str
+    active_id: str
+    stopped_id: str
+    placing_operation_id: str
+    key_pair_id: str
+
+
+async def prepared(made: Conductor) -> Ground:
+    """A host, a flavor, an image, a key pair, a project; an instance that runs, one that is off,
+    and one that waits for a host.
+    """
+    await made.greeter.greet(hello())
+    ids = await catalog(made)
+    waiting = await made.instances.create(asked(), new_instance("waits", ids))
+    active_id = await running(made, "runs", ids)
+    stopped_id = await running(made, "rests", ids)
+    off = await look(made, stopped_id, 2, power=Power.OFF, applied_generation=1)
+    await made.observer.observe([off])
+    await made.catalog.register_image(
+        asked("register_image"), NewImage("taken", IMAGE, 1, public=False)
+    )
+    pair = await made.catalog.create_key_pair(asked("create_key_pair"), "mine", KEY)
+    await made.projects.create(asked("create_project"), "known", "Known")
+    return Ground(made, *ids, active_id, stopped_id, waiting.operation.id, pair.resource.id)
+
+
+async def running(made: Conductor, name: str, ids: tuple[str, str]) -> str:
+    """An instance that runs on h1; its id."""
+    accepted = await made.instances.create(asked(), new_instance(name, ids))
+    instance_id = accepted.resource.id
+    await made.decider.decide([Decision(instance_id, 1, "h1", 1, {})])
+    await made.observer.observe([await look(made, instance_id, 1, applied_generation=1)])
+    return instance_id
+
+
+async def look(made: Conductor, instance_id: str, sequence: int, **changes: Any) -> Seen:
+    """What h1 sees of its guest: that it runs, if not said otherwise."""
+    claim = (await made.store.situations_read([instance_id]))[instance_id].claims[0]
+    values = {"applied_generation": 0, "power": Power.RUNNING, "absent": False} | changes
+    return Seen(instance_id, claim.epoch, claim.host_id, claim.host_incarnation, sequence, **values)
+
+
+def mutation(wish: str, message: Any) -> conductor_pb2.Mutation:
+    """A wish of mine."""
+    return conductor_pb2.Mutation(caller=ME, **{wish: message})
+
+
+async def send(made: Conductor, *mutations: conductor_pb2.Mutation) -> list[Any]:
+    """The results of a batch."""
+    request = conductor_pb2.AcceptRequest(mutations=mutations)
+    return list((await made.servicer().Accept(request, None)).results)
+
+
+def _created(ground: Ground, name: str) -> instance_pb2.CreateInstanceRequest:
+    return instance_pb2.CreateInstanceRequest(
+        request_id=new_id(), name=name, flavor_id=ground.flavor_id, image_id=ground.image_id
+    )
+
+
+def _batched(ground: Ground) -> conductor_pb2.BatchedCreate:
+    return conductor_pb2.BatchedCreate(
+        create=_created(ground, "batched"), index=3, fingerprint=b"whole batch"
+    )
+
+
+Make = Callable[[Ground], Any]
+# By wish: the message, and another payload for the same request id.
+WISHES: dict[str, tuple[Make, dict[str, Any]]] = {
+    "create_instance": (lambda g: _created(g, "new"), {"name": "other"}),
+    "batched_create": (_batched, {}),
+    "delete_instance": (
+        lambda g: instance_pb2.DeleteInstanceRequest(request_id=new_id(), id=g.active_id),
+        {"id": new_id()},
+    ),
+    "update_instance": (
+        lambda g: instance_pb2.UpdateInstanceRequest(
+            request_id=new_id(), id=g.active_id, name="b", update_mask=FieldMask(paths=["name"])
+        ),
+        {"name": "c"},
+    ),
+    "start_instance": (
+        lambda g: instance_pb2.StartInstanceRequest(request_id=new_id(), id=g.stopped_id),
+        {"id": new_id()},
+    ),
+    "stop_instance": (
+        lambda g: instance_pb2.StopInstanceRequest(request_id=new_id(), id=g.active_id),
+        {"id": new_id()},
+    ),
+    "reboot_instance": (
+        lambda g: instance_pb2.RebootInstanceRequest(request_id=new_id(), id=g.active_id),
+        {"kind": instance_pb2.REBOOT_KIND_HARD},
+    ),
+    "create_flavor": (
+        lambda g: flavor_pb2.CreateFlavorRequest(
+            request_id=new_id(), name="large", vcpus=1, memory_mib=16, disk_gib=1
+        ),
+        {"vcpus": 2},
+    ),
+    "delete_flavor": (
+        lambda g: flavor_pb2.DeleteFlavorRequest(request_id=new_id(), id=g.flavor_id),
+        {"id": new_id()},
+    ),
+    "register_image": (
+        lambda g: conductor_pb2.RegisterImage(
+            description=image_pb2.ImageDescription(
+                request_id=new_id(),
+                name="other",
+                kind=image_pb2.IMAGE_KIND_RAW,
+                architecture=image_pb2.ARCHITECTURE_X86_64,
+                digest=DIGEST,
+                size_bytes=5,
+            ),
+            min_disk_gib=1,
+        ),
+        {},
+    ),
+    "delete_image": (
+        lambda g: image_pb2.DeleteImageRequest(request_id=new_id(), id=g.image_id),
+        {"id": new_id()},
+    ),
+    "create_key_pair": (
+        lambda g: key_pair_pb2.CreateKeyPairRequest(
+            request_id=new_id(), name="yours", public_key=KEY
+        ),
+        {"name": "theirs"},
+    ),
+    "delete_key_pair": (
+        lambda g: key_pair_pb2.DeleteKeyPairRequest(request_id=new_id(), id=g.key_pair_id),
+        {"id": new_id()},
+    ),
+    "create_project": (
+        lambda g: project_pb2.CreateProjectRequest(
+            request_id=new_id(), id="new", display_name="New"
+        ),
+        {"display_name": "Other"},
+    ),
+    "update_project": (
+        lambda g: project_pb2.UpdateProjectRequest(
+            request_id=new_id(),
+            id="known",
+            display_name="Other",
+            update_mask=FieldMask(paths=["*"]),
+        ),
+        {"display_name": "Another"},
+    ),
+    "delete_project": (
+        lambda g: project_pb2.DeleteProjectRequest(request_id=new_id(), id="known"),
+        {"id": "new"},
+    ),
+    "update_quota": (
+        lambda g: quota_pb2.UpdateQuotaRequest(
+            request_id=new_id(),
+            project_id="limited",
+            limits=quota_pb2.QuotaAmounts(instances=5),
+            update_mask=FieldMask(paths=["instances"]),
+        ),
+        {"project_id": "known"},
+    ),
+    "enable_host": (
+        lambda g: host_pb2.EnableHostRequest(request_id=new_id(), id="h1"),
+        {"id": "h2"},
+    ),
+    "disable_host": (
+        lambda g: host_pb2.DisableHostRequest(request_id=new_id(), id="h1", reason="broken fan"),
+        {"reason": "moved"},
+    ),
+    "cancel_operation": (
+        lambda g: operation_pb2.CancelOperationRequest(
+            request_id=new_id(), id=g.placing_operation_id
+        ),
+        {"id": new_id()},
+    ),
+}

@@ -1,0 +1,49 @@
+"""The conductor's settings, as its environment names them."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from services.conductor.config import Settings
+from services.domain.resources import UNLIMITED, QuotaAmounts
+
+NEEDED = {
+    "STEAD_CLOUD_ID": "abcdefabcdef",
+    "STEAD_NATS_URL": "nats://localhost:1",
+    "STEAD_CONDUCTOR_LISTEN": "unix:c.sock",
+    "STEAD_CONDUCTOR_POSTGRES_URL": "postgresql://localhost/stead",
+}
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **more: str) -> Settings:
+    for name, value in (NEEDED | more).items():
+        monkeypatch.setenv(name, value)
+    return Settings()  # type: ignore[call-arg]  # filled from the environment
+
+
+def test_without_a_word_there_are_no_limits_and_the_log_is_kept_an_hour_and_a_gibibyte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = settings(monkeypatch)
+    assert found.usual_limits() == UNLIMITED
+    assert (found.log_keep_s, found.log_bytes_max) == (3600.0, 1 << 30)
+
+
+def test_the_usual_limits_and_the_log_are_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(
+        monkeypatch,
+        STEAD_CONDUCTOR_QUOTA_INSTANCES="10",
+        STEAD_CONDUCTOR_QUOTA_VCPUS="20",
+        STEAD_CONDUCTOR_QUOTA_MEMORY_MIB="-1",
+        STEAD_CONDUCTOR_QUOTA_DISK_GIB="0",
+        STEAD_CONDUCTOR_LOG_KEEP_S="60",
+        STEAD_CONDUCTOR_LOG_BYTES_MAX="1000000",
+    )
+    assert found.usual_limits() == QuotaAmounts(10, 20, -1, 0)
+    assert (found.log_keep_s, found.log_bytes_max) == (60.0, 1_000_000)
+
+
+def test_a_limit_below_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError):
+        settings(monkeypatch, STEAD_CONDUCTOR_QUOTA_VCPUS="-2")
