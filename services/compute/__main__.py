@@ -7,18 +7,22 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from services.compute.config import Settings
-from services.compute.edges import host_facts
+from services.compute.edges import figures, host_facts
+from services.compute.edges.attachments import GrpcAttachments
 from services.compute.edges.commands import Listener, listen
 from services.compute.edges.drivers import fake
 from services.compute.edges.image_cache import ImageCache
-from services.compute.edges.ingress import GrpcAttachments, GrpcBlobs, GrpcIngress
+from services.compute.edges.ingress import GrpcBlobs, GrpcIngress
+from services.compute.edges.replicas import Door, Replicas
 from services.compute.flows.agent import Agent
 from services.compute.flows.answer_question import answer_question
+from services.compute.flows.attach_console import Consoles
 from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.live import live
 from services.compute.flows.ports import Driver, HostProfile, Ingress
 from services.compute.flows.reconcile import Tools
-from services.runtime import bus, rpc, serve
+from services.runtime import bus, serve
+from services.runtime.metrics import Meters
 
 
 async def open_drivers(settings: Settings) -> Mapping[str, Driver]:
@@ -45,23 +49,25 @@ async def open_drivers(settings: Settings) -> Mapping[str, Driver]:
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Runs every agent until `stop` is set or all of them are superseded."""
-    health = serve.Health("stead.compute")
+    health, meters = serve.Health("stead.compute"), Meters("compute")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(serve.admin_server(settings.admin_listen, health))
-        channel = rpc.channel(settings.api)
-        stack.push_async_callback(channel.close)
-        attachments = GrpcAttachments(settings.api, channel)
-        stack.push_async_callback(attachments.close)
+        await stack.enter_async_context(serve.admin_server(settings.admin_listen, health, meters))
+        replicas = Replicas(settings.api_targets())
+        stack.push_async_callback(replicas.close)
+        attachments = GrpcAttachments(replicas)
         images = ImageFetcher(ImageCache(settings.state_dir / "cache"))
         agents: list[Agent] = []
         listeners: list[Listener] = []
         for host_id, driver in (await open_drivers(settings)).items():
             stack.push_async_callback(driver.close)
-            tools = Tools(driver, images, GrpcBlobs(channel, host_id), settings.steps_max)
-            agent = make_agent(settings, host_id, tools=tools, ingress=GrpcIngress(channel))
-            answer = partial(answer_question, agent=agent, attachments=attachments)
+            door = Door(replicas, host_id)
+            tools = Tools(driver, images, GrpcBlobs(door, host_id), settings.steps_max)
+            agent = make_agent(settings, host_id, tools=tools, ingress=GrpcIngress(door))
+            consoles = Consoles(driver, agent.reconciler.look)
+            answer = partial(answer_question, consoles=consoles, attachments=attachments)
             agents.append(agent)
             listeners.append(Listener(host_id, agent.receive_command, answer))
+        figures.add_gauges(meters, agents)
         await serve.run_until(
             stop,
             listen(partial(connect_bus, settings), settings.cloud_id, listeners),

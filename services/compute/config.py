@@ -22,7 +22,7 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="STEAD_COMPUTE_", frozen=True, extra="ignore")
 
-    api: str
+    api: str = Field(pattern=r"^[^,\s]+(,[^,\s]+)*$")
     driver: Literal["fake", "qemu", "kvm", "libvirt"]
     host_id: str = Field(default_factory=host_name, pattern=HOST_ID.pattern)
     state_dir: Path
@@ -42,6 +42,10 @@ class Settings(ServiceSettings):
     fake_vcpus: int = Field(default=64, ge=1)
     fake_memory_mib: int = Field(default=262_144, ge=1)
     fake_disk_gib: int = Field(default=4096, ge=1)
+
+    def api_targets(self) -> list[str]:
+        """The replicas of api, in the order in which they are turned to."""
+        return self.api.split(",")
 
     def host_ids(self) -> list[str]:
         """The hosts of this process: the id itself, or numbered ones where there are several."""

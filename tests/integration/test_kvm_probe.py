@@ -105,10 +105,12 @@ async def test_libvirt_means_kvm_only_where_the_probe_says_yes() -> None:
     assert "it hung" in fallen_back.reason
     assert (await choose("qemu", yes)).hypervisor is Hypervisor.QEMU
     assert (await choose("kvm", yes)).hypervisor is Hypervisor.KVM
-    with pytest.raises(Unavailable, match="it hung"):
+    with pytest.raises(Unavailable, match="it hung") as unusable:
         await choose("kvm", no)
-    with pytest.raises(Invalid):
+    assert unusable.value.reason == "KVM_UNUSABLE"
+    with pytest.raises(Invalid) as unknown:
         await choose("xen", no)
+    assert unknown.value.reason == "DRIVER_UNKNOWN"
 
 
 def test_the_bytes_are_those_of_the_source(tmp_path: Path) -> None:

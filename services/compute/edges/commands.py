@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from services.compute.edges import messages
-from services.compute.flows.ports import CommandBatch, Question
+from services.compute.flows.console_ports import ConsoleAsk, Question
+from services.compute.flows.ports import CommandBatch
 from services.runtime import subjects
 from services.runtime.bus import Bus
 from services.runtime.log import logger
 
 QUESTIONS_MAX = 16
+# Each stays as long as its user does.
+CONSOLES_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ async def _subscribe(
     bus: Bus, cloud_id: str, *, listener: Listener, group: asyncio.TaskGroup
 ) -> None:
     answering: set[asyncio.Task[None]] = set()
+    joined: set[asyncio.Task[None]] = set()
 
     async def answer(question: Question) -> None:
         try:
@@ -57,12 +61,14 @@ async def _subscribe(
 
     async def receive_question(payload: bytes) -> None:
         question = messages.question_from_wire(payload)
-        if len(answering) >= QUESTIONS_MAX:
+        stays = isinstance(question.ask, ConsoleAsk)
+        others, most = (joined, CONSOLES_MAX) if stays else (answering, QUESTIONS_MAX)
+        if len(others) >= most:
             logger().warning("too many questions at once", host=listener.host_id)
             return
         task = group.create_task(answer(question))
-        answering.add(task)
-        task.add_done_callback(answering.discard)
+        others.add(task)
+        task.add_done_callback(others.discard)
 
     await bus.subscribe(subjects.host_command(cloud_id, listener.host_id), receive_command)
     await bus.subscribe(subjects.host_question(cloud_id, listener.host_id), receive_question)

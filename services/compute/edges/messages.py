@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from stead.internal.v1 import compute_pb2
 from stead.v1 import host_pb2, image_pb2, instance_pb2
 
+from services.compute.flows.console_ports import ConsoleAsk, ConsoleLogAsk, Question
 from services.compute.flows.ports import (
     Acknowledged,
     Beat,
@@ -15,7 +16,6 @@ from services.compute.flows.ports import (
     Capabilities,
     CommandBatch,
     Hello,
-    Question,
     Saying,
     Superseded,
     Telling,
@@ -30,6 +30,7 @@ from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.observation import ObservationOutcome
 from services.domain.resources import Overcommit, Resources
+from services.domain.trace import trace_from
 
 
 def saying_to_wire(saying: Saying) -> compute_pb2.StreamInstanceStatesRequest:
@@ -77,19 +78,31 @@ def question_from_wire(payload: bytes) -> Question:
     Raises if it is malformed or asks what this agent does not know.
     """
     question = compute_pb2.Question.FromString(payload)
-    if question.WhichOneof("ask") != "console_log":
-        raise Broken("QUESTION_UNKNOWN", "the agent is older than the question")
     return Question(
         ticket=question.ticket,
         endpoint=question.ingress_endpoint,
         claim=Claim(question.instance_id, question.epoch),
-        max_bytes=question.console_log.max_bytes,
+        ask=_ask(question),
     )
+
+
+def _ask(question: compute_pb2.Question) -> ConsoleLogAsk | ConsoleAsk:
+    match question.WhichOneof("ask"):
+        case "console_log":
+            return ConsoleLogAsk(question.console_log.max_bytes)
+        case "console":
+            console = question.console
+            offset = console.offset if console.HasField("offset") else None
+            return ConsoleAsk(offset, write=console.write, take_over=console.take_over)
+        case _:
+            raise Broken("QUESTION_UNKNOWN", "the agent is older than the question")
 
 
 def failure_to_wire(failure: Failure) -> compute_pb2.Failure:
     """Why something could not be done, as it travels; long messages are cut."""
-    return compute_pb2.Failure(reason=failure.reason, message=failure.message[:1024])
+    return compute_pb2.Failure(
+        reason=failure.reason, message=failure.message[:1024], generation=failure.generation
+    )
 
 
 def _hello(hello: Hello) -> compute_pb2.Hello:
@@ -146,6 +159,8 @@ def _capabilities(capabilities: Capabilities) -> host_pb2.DriverCapabilities:
         ],
         console_output=capabilities.console_output,
         config_drive=capabilities.config_drive,
+        graceful_stop=capabilities.graceful_stop,
+        console_input=capabilities.console_input,
     )
 
 
@@ -183,6 +198,7 @@ def _wanted(wanted: compute_pb2.Wanted) -> Wanted:
         generation=wanted.generation,
         revision=wanted.revision,
         spec=_spec(wanted.spec),
+        trace=trace_from(wanted.trace.correlation_id, wanted.trace.traceparent),
     )
 
 
@@ -197,6 +213,7 @@ def _spec(spec: compute_pb2.Spec) -> Spec:
         image=_image(spec.image) if spec.present else None,
         ssh_public_keys=tuple(spec.ssh_public_keys),
         user_data=spec.user_data,
+        grace_s=spec.grace_s,
     )
 
 

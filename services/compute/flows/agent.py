@@ -6,9 +6,7 @@ working.
 """
 
 import asyncio
-from collections.abc import Coroutine
 from random import SystemRandom
-from typing import Any
 
 from services.compute.flows.ports import (
     Acknowledged,
@@ -22,6 +20,7 @@ from services.compute.flows.ports import (
     Superseded,
     ViewWanted,
 )
+from services.compute.flows.race import race
 from services.compute.flows.reconcile import Reconciler, Tools
 from services.compute.logic.wanted import View
 from services.domain.errors import Broken, CloudError, Unavailable
@@ -69,7 +68,7 @@ class Agent:
 
     async def run(self) -> None:
         """Lives until cancelled. Raises SupersededError when another agent of the host is live."""
-        await _until_one_ends(self.reconciler.run(), self._speak())
+        await race(self.reconciler.run(), self._speak())
 
     async def _speak(self) -> None:
         tries, views, logged = 0, self._views, ""
@@ -96,9 +95,7 @@ class Agent:
         if not isinstance(view, View):
             raise Broken("VIEW_MISSING", "the first answer to a Hello is a View")
         self._take_view(view)
-        await _until_one_ends(
-            self._listen(stream), self._tell(stream), self._beat(stream), self._ask(stream)
-        )
+        await race(self._listen(stream), self._tell(stream), self._beat(stream), self._ask(stream))
 
     async def _hello(self) -> Hello:
         try:
@@ -176,18 +173,3 @@ class Agent:
             await stream.send(ViewWanted())
             # A conductor whose replica is behind answers an old view: do not ask in a tight loop.
             await asyncio.sleep(RECONNECT_S)
-
-
-async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
-    """Runs the works until the first of them ends; the others are cancelled, and its error is
-    raised.
-    """
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

@@ -5,9 +5,9 @@ Does not decide who may ask: api did.
 
 import asyncio
 
-from services.compute.flows.agent import Agent
-from services.compute.flows.ports import Attachments, ConsoleLog, Driver, Question, StepFailed
-from services.compute.logic.guest import Guest
+from services.compute.flows.attach_console import Consoles, attach_console
+from services.compute.flows.console_ports import Attachments, ConsoleAsk, ConsoleLog, Question
+from services.compute.flows.ports import StepFailed
 from services.compute.logic.observation import Failure
 from services.domain.errors import CloudError
 from services.runtime.log import logger
@@ -16,22 +16,25 @@ ANSWER_S_MAX = 10.0
 CONSOLE_BYTES_MAX = 1024 * 1024
 
 
-async def answer_question(question: Question, *, agent: Agent, attachments: Attachments) -> None:
-    """Sends the guest's console log, or why it cannot; a lost answer is only logged."""
+async def answer_question(
+    question: Question, *, consoles: Consoles, attachments: Attachments
+) -> None:
+    """Joins the console, or sends its log, or why it cannot; a lost answer is only logged."""
+    if isinstance(question.ask, ConsoleAsk):
+        await attach_console(question, question.ask, consoles=consoles, attachments=attachments)
+        return
     try:
         async with asyncio.timeout(ANSWER_S_MAX):
-            guest = await agent.reconciler.look(question.claim)
-            content = await _read(question, guest, agent.driver)
+            content = await _read(question, question.ask.max_bytes, consoles)
             await attachments.answer(question, content)
     except (CloudError, TimeoutError) as error:
         logger().warning("question not answered", error=repr(error), claim=str(question.claim))
 
 
-async def _read(question: Question, guest: Guest | None, driver: Driver) -> ConsoleLog | Failure:
-    if guest is None or not guest.prepared:
-        return Failure("CONSOLE_NOT_READY", "there is no guest yet whose console could be read")
-    max_bytes = min(max(1, question.max_bytes), CONSOLE_BYTES_MAX)
+async def _read(question: Question, max_bytes: int, consoles: Consoles) -> ConsoleLog | Failure:
     try:
-        return await driver.read_console_log(guest.identity, max_bytes)
+        identity = await consoles.find(question.claim)
+        most = min(max(1, max_bytes), CONSOLE_BYTES_MAX)
+        return await consoles.driver.read_console_log(identity, most)
     except StepFailed as error:
         return Failure(error.reason, error.message)

@@ -1,4 +1,5 @@
-"""What the flows of compute need: the driver contract, and the roads to the control plane.
+"""What the flows of compute need: the driver contract, and the roads to the control plane. Those
+of consoles stand in `console_ports`.
 
 The driver contract is step-wise and level-triggered: `list_guests` says what is, every other
 method does one step towards what is wanted, may be repeated after a crash at any point, and never
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from services.compute.logic.guest import Claim, Guest, Identity
-from services.compute.logic.observation import Failure
+from services.compute.flows.console_ports import ConsoleLog, ConsolePiece, Keyboard
+from services.compute.logic.guest import Guest, Identity, Notes
 from services.compute.logic.outbox import Numbered
 from services.compute.logic.wanted import Image, View, Wanted
 from services.domain.kinds import Architecture, Hypervisor, ImageKind
@@ -31,7 +32,9 @@ class Capabilities:
     image_kinds: tuple[ImageKind, ...]
     architectures: tuple[Architecture, ...]
     console_output: bool
+    console_input: bool
     config_drive: bool
+    graceful_stop: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,6 @@ class GuestSpec:
     resources: Resources
     ssh_public_keys: tuple[str, ...]
     user_data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ConsoleLog:
-    """The end of what a guest wrote to its console.
-
-    `start_offset` is its first byte's place in all that was kept.
-    """
-
-    content: bytes
-    start_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +106,14 @@ class Driver(Protocol):
         """Writes into the guest, durably, that `generation` is fully applied."""
         ...
 
+    async def write_notes(self, identity: Identity, notes: Notes) -> None:
+        """Writes the notes beside a prepared guest, durably, whole, in the place of older ones."""
+        ...
+
+    async def ask_guest_to_stop(self, identity: Identity) -> None:
+        """Presses the power button of a guest, which may not listen. Does nothing if it is off."""
+        ...
+
     async def stop_guest(self, identity: Identity) -> None:
         """Switches a guest off at once. Does nothing if it is off or absent."""
         ...
@@ -127,6 +127,19 @@ class Driver(Protocol):
 
     async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
         """The newest bytes of the serial console, empty if nothing was written."""
+        ...
+
+    async def read_console_from(
+        self, identity: Identity, offset: int | None, max_bytes: int
+    ) -> ConsolePiece:
+        """The bytes from `offset` on, none where there are no more yet or `offset` is None. Raises
+        StepFailed (CONSOLE_OFFSET_GONE) where they are not kept, or (CONSOLE_NOT_READY) where there
+        is no such guest.
+        """
+        ...
+
+    def open_keyboard(self, identity: Identity) -> AbstractAsyncContextManager[Keyboard]:
+        """Holds the way into a guest's console; it outlives the guest's boots."""
         ...
 
     def watch_guests(self) -> AsyncIterator[GuestChanged]:
@@ -233,24 +246,6 @@ class CommandBatch:
     host_id: str
     incarnation: int
     wanted: tuple[Wanted, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Asks for the end of a guest's console log; the answer goes to `endpoint` with `ticket`."""
-
-    ticket: str
-    endpoint: str
-    claim: Claim
-    max_bytes: int
-
-
-class Attachments(Protocol):
-    """The control plane's door for answers."""
-
-    async def answer(self, question: Question, content: ConsoleLog | Failure) -> None:
-        """Dials the replica that asked and gives the answer. Raises a CloudError, TimeoutError."""
-        ...
 
 
 class Draft(Protocol):

@@ -7,8 +7,9 @@ look) makes it do the same. Owns the memory of this agent's builds. Does not cho
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 
 from services.compute.flows.fetch_image import ImageFetcher
@@ -16,17 +17,19 @@ from services.compute.flows.ports import (
     Blobs,
     CommandBatch,
     Driver,
-    GuestSpec,
     ImageFile,
     StepFailed,
 )
+from services.compute.flows.take_step import take_step
 from services.compute.logic.guest import Claim, Guest, Identity
 from services.compute.logic.observation import Failure, Observation, Past, observation_of
 from services.compute.logic.outbox import Outbox
-from services.compute.logic.plan import Refusal, Step, StepKind, next_step
+from services.compute.logic.plan import Moment, Pause, Refusal, Step, StepKind, next_step
 from services.compute.logic.wanted import View, Wanted, Wishes
+from services.domain.trace import UNTRACED, Trace
 from services.runtime.lane import Lane
 from services.runtime.log import logger
+from services.runtime.telemetry import traced
 
 STEPS_PER_PASS_MAX = 24
 STARTS_PER_PASS_MAX = 4
@@ -61,6 +64,7 @@ class Reconciler:
         self._spoke = spoke
         self._steps = asyncio.Semaphore(tools.steps_max)
         self._past = Past()
+        self._graceful_stop: bool | None = None
         self._workers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
         self._looks: Lane[str, list[Guest]] = Lane(self._look_round, name="looks", items_max=4096)
 
@@ -125,15 +129,18 @@ class Reconciler:
         try:
             while True:
                 again.clear()
-                try:
-                    await self._settle(instance_id)
-                    tries = 0
-                except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
-                    tries += 1
-                    logger().warning(
-                        "step failed", instance=instance_id, tries=tries, error=repr(error)
-                    )
-                    await _wait(again, _backoff_s(tries))
+                with traced(self._trace(instance_id)):
+                    try:
+                        pause = await self._settle(instance_id)
+                        tries = 0
+                    except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
+                        tries += 1
+                        logger().warning(
+                            "step failed", instance=instance_id, tries=tries, error=repr(error)
+                        )
+                        pause = Pause(_backoff_s(tries))
+                if pause is not None:
+                    await _wait(again, pause.wait_s)
                     continue
                 # No await from here to the end: a nudge cannot fall in between.
                 if not again.is_set():
@@ -141,16 +148,16 @@ class Reconciler:
         finally:
             del self._workers[instance_id]
 
-    async def _settle(self, instance_id: str) -> None:
+    async def _settle(self, instance_id: str) -> Pause | None:
         starts = 0
         for _ in range(STEPS_PER_PASS_MAX):
             guests = await self._looks.submit(instance_id)
             wanted = self.wishes.of(instance_id)
             self._past.note(guests)
             self._observe(wanted, guests)
-            step = next_step(wanted, guests, self._past)
-            if step is None:
-                return
+            step = next_step(wanted, guests, past=self._past, moment=await self._moment())
+            if step is None or isinstance(step, Pause):
+                return step
             if isinstance(step, Refusal):
                 self._past.failures[step.wanted.claim] = step.failure
                 continue
@@ -158,49 +165,62 @@ class Reconciler:
             if starts > STARTS_PER_PASS_MAX:
                 self._fail(step, Failure("GUEST_ENDS_AT_ONCE", "the guest does not stay on"))
                 continue
-            await self._try(step)
+            await self._try(step, guests)
         raise TimeoutError(f"not settled after {STEPS_PER_PASS_MAX} steps")
 
-    async def _try(self, step: Step) -> None:
+    async def _moment(self) -> Moment:
+        if self._graceful_stop is None:
+            self._graceful_stop = (await self._driver.capabilities()).graceful_stop
+        return Moment(time.monotonic(), self._graceful_stop)
+
+    async def _try(self, step: Step, guests: Sequence[Guest]) -> None:
+        claim = step.wanted.claim
         try:
-            await self._act(step)
+            if step.kind is StepKind.ASK:
+                await self._ask(step, guests)
+            else:
+                await self._act(step)
         except StepFailed as error:
             if step.kind in (StepKind.STOP, StepKind.ERASE) or not step.wanted.spec.present:
                 # Absence may not be claimed while something is left: removal is tried for ever.
                 raise RuntimeError(f"{step.kind.value}: {error.reason}: {error}") from error
             self._fail(step, Failure(error.reason, error.message))
+        else:
+            if step.kind in (StepKind.MARK_APPLIED, StepKind.ERASE):
+                generation = step.wanted.generation
+                logger().info("wish met", instance=claim.instance_id, generation=generation)
 
-    def _fail(self, step: Step, failure: Failure) -> None:
-        if step.wanted.claim in self._past.applied:
-            # A failed build is erased; a guest that has lived holds its owner's work and is only
-            # tried again.
+    async def _ask(self, step: Step, guests: Sequence[Guest]) -> None:
+        claim = step.wanted.claim
+        guest = next(g for g in guests if g.identity.claim == claim)
+        self._past.asked[claim] = (guest.incarnation, time.monotonic())
+        try:
+            await self._act(step)
+        except Exception as error:  # noqa: BLE001  # its grace runs out, however it is asked
+            logger().warning("not asked to stop", instance=claim.instance_id, error=repr(error))
+
+    def _fail(self, step: Step, why: Failure) -> None:
+        wanted = step.wanted
+        failure = replace(why, generation=wanted.generation)
+        if wanted.claim not in self._past.applied:
+            self._past.failures[wanted.claim] = failure
+        elif step.kind is StepKind.START:
+            # It holds its owner's work: it is left as it is, and told.
+            self._past.missed[wanted.claim] = failure
+        else:
             raise RuntimeError(f"{step.kind.value}: {failure.reason}: {failure.message}")
-        self._past.failures[step.wanted.claim] = failure
-        logger().warning(
-            "build failed", instance=step.wanted.claim.instance_id, reason=failure.reason
-        )
+        instance_id = wanted.claim.instance_id
+        logger().warning("wish not met", instance=instance_id, reason=failure.reason)
 
     async def _act(self, step: Step) -> None:
-        wanted = step.wanted
-        identity = Identity(self._cloud_id, *wanted.claim)
+        identity = Identity(self._cloud_id, *step.wanted.claim)
         image: ImageFile | None = None
         if step.kind is StepKind.PREPARE:
-            image = await self._fetch(wanted)
+            image = await self._fetch(step.wanted)
             if image is None:
                 return
         async with self._steps, asyncio.timeout(DRIVER_STEP_S):
-            match step.kind:
-                case StepKind.PREPARE:
-                    assert image is not None
-                    await self._driver.prepare_guest(identity, _guest_spec(wanted), image)
-                case StepKind.START:
-                    await self._driver.start_guest(identity)
-                case StepKind.MARK_APPLIED:
-                    await self._driver.mark_applied(identity, wanted.generation)
-                case StepKind.STOP:
-                    await self._driver.stop_guest(identity)
-                case StepKind.ERASE:
-                    await self._driver.erase_guest(identity)
+            await take_step(self._driver, step, identity=identity, image=image)
 
     async def _fetch(self, wanted: Wanted) -> ImageFile | None:
         """The wish's image; None if something else is wanted before it has come."""
@@ -228,6 +248,11 @@ class Reconciler:
             if observation is not None:
                 self._say(observation)
 
+    def _trace(self, instance_id: str) -> Trace:
+        """Of the call that made the newest wish, so that what is done for it is found by it."""
+        wanted = self.wishes.of(instance_id)
+        return wanted[-1].trace if wanted else UNTRACED
+
     def _say(self, observation: Observation) -> None:
         self.outbox.note(observation)
         self._spoke()
@@ -247,17 +272,6 @@ class Reconciler:
             await asyncio.sleep(SLOW_LOOK_S * SystemRandom().uniform(0.8, 1.2))
             for instance_id in self.wishes.instance_ids():
                 self.nudge(instance_id)
-
-
-def _guest_spec(wanted: Wanted) -> GuestSpec:
-    spec = wanted.spec
-    return GuestSpec(
-        name=spec.name,
-        project_id=spec.project_id,
-        resources=spec.resources,
-        ssh_public_keys=spec.ssh_public_keys,
-        user_data=spec.user_data,
-    )
 
 
 def _backoff_s(tries: int) -> float:

@@ -1,4 +1,4 @@
-"""A guest as a driver finds it, and the identity that it carries.
+"""A guest as a driver finds it, the identity that it carries, and what an agent noted beside it.
 
 Does not know what is wanted of it.
 """
@@ -31,14 +31,45 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """A guest was asked to shut down: which run of it, for which generation, and when first.
+
+    `since_s` is of the machine's monotonic clock: no guest outlives a boot of its machine.
+    """
+
+    generation: int
+    incarnation: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What an agent writes beside a guest before it acts, so that the next one goes on from there.
+
+    `boot` is the newest boot that was begun, `was` the run of the guest that it replaces ("" where
+    it was off). A guest without notes has had its first boot. Source: MECHANICS B2.
+    """
+
+    boot: int = 1
+    was: str = ""
+    asked: Asking | None = None
+
+
+NO_NOTES = Notes()
+
+
+@dataclass(frozen=True, slots=True)
 class Guest:
     """One guest of this cloud as the driver finds it.
 
     `prepared` is false while its disk or definition is incomplete; `applied_generation` is the
-    newest generation that was recorded with `mark_applied`, 0 if none.
+    newest generation that was recorded with `mark_applied`, 0 if none. `incarnation` names this run
+    of it, another one after each start by the hypervisor, "" while it does not run.
     """
 
     identity: Identity
     prepared: bool
     power: Power
     applied_generation: int
+    incarnation: str = ""
+    notes: Notes = NO_NOTES

@@ -1,40 +1,58 @@
-"""What is wanted of one instance + what is seen of it -> the next step, a refusal, or nothing.
+"""What is wanted of one instance + what is seen of it -> a step, a refusal, a pause, or nothing.
 
     absent, or the build failed      a guest: STOP -> ERASE -> nothing
-    present, applied is behind       none or half a guest: PREPARE -> START or STOP -> MARK_APPLIED
+    present, applied is behind       none or half a guest: PREPARE
+      shall run   boot not begun     NOTE (boot n, was: this run) -> as below
+                  runs, run = was    down (below)
+                  off                START
+                  runs, run != was   MARK_APPLIED
+      shall not   runs               down (below)
+                  off                MARK_APPLIED
     present, applied is not behind   nothing, whatever its power: that is an observation
 
-Only the newest claim of an instance is built, and only when no guest of another claim is in its
-place. Does not act: a step may fail or die half-way, and is chosen again from what is seen then.
-Source: MECHANICS B1, C2, C7.
+    down   no grace, the driver cannot ask, or the grace since it was noted is over   STOP
+           not noted for this run and generation                                      NOTE (asked)
+           not asked by this agent in the last ASK_AGAIN_S                            ASK
+           else                                                                       a pause
+
+A boot is begun by its note and done when the guest's run is not the noted one: a death between any
+two of these lines neither loses nor repeats it. Only the newest claim of an instance is built, and
+only when no guest of another claim is in its place. Does not act: a step may fail or die half-way,
+and is chosen again from what is seen then. Source: MECHANICS B1, B2, C2, C7.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from services.compute.logic.guest import Guest
+from services.compute.logic.guest import Asking, Guest, Notes
 from services.compute.logic.observation import Failure, Past
 from services.compute.logic.wanted import Wanted
 from services.domain.instance import Power
+
+# A guest that has just begun to boot does not hear its power button yet.
+ASK_AGAIN_S = 3.0
 
 
 class StepKind(Enum):
     """What a driver can be asked to do."""
 
     PREPARE = "prepare"
+    NOTE = "note"
     START = "start"
     MARK_APPLIED = "mark applied"
+    ASK = "ask to stop"
     STOP = "stop"
     ERASE = "erase"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do for one claim, and the wish that it serves."""
+    """One thing to do for one claim, and the wish that it serves; `notes` are those to write."""
 
     kind: StepKind
     wanted: Wanted
+    notes: Notes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +63,24 @@ class Refusal:
     failure: Failure
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing to do until the guest changes, or for so long."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time on the machine's monotonic clock, and whether the driver can ask guests to stop."""
+
+    now_s: float
+    graceful_stop: bool
+
+
 def next_step(
-    wanted: Sequence[Wanted], guests: Sequence[Guest], past: Past
-) -> Step | Refusal | None:
+    wanted: Sequence[Wanted], guests: Sequence[Guest], *, past: Past, moment: Moment
+) -> Step | Refusal | Pause | None:
     """The next thing to do for one instance; `wanted` and `guests` are all of that instance."""
     for wish in wanted:
         step = _removal(wish, guests, past)
@@ -56,7 +89,20 @@ def next_step(
     building = [w for w in wanted if _is_buildable(w, past)]
     if not building:
         return None
-    return _build(max(building, key=lambda w: w.claim.epoch), wanted, guests=guests, past=past)
+    wish = max(building, key=lambda w: w.claim.epoch)
+    guest = _guest_of(wish, guests)
+    if guest is not None and guest.applied_generation >= wish.generation:
+        return None
+    others = [g for g in guests if g.identity.claim != wish.claim]
+    if others:
+        # To refuse is to erase what was built; a guest that has lived is never refused.
+        return None if wish.claim in past.applied else _in_the_way(wish, wanted, others)
+    if guest is None or not guest.prepared:
+        lost = guest is None and wish.claim in past.applied
+        return None if lost else Step(StepKind.PREPARE, wish)
+    if past.has_missed(wish):
+        return None
+    return _power(wish, guest, past=past, moment=moment)
 
 
 def _is_buildable(wish: Wanted, past: Past) -> bool:
@@ -70,23 +116,37 @@ def _removal(wish: Wanted, guests: Sequence[Guest], past: Past) -> Step | None:
     return Step(StepKind.STOP if guest.power is Power.RUNNING else StepKind.ERASE, wish)
 
 
-def _build(
-    wish: Wanted, wanted: Sequence[Wanted], *, guests: Sequence[Guest], past: Past
-) -> Step | Refusal | None:
-    guest = _guest_of(wish, guests)
-    if guest is not None and guest.applied_generation >= wish.generation:
-        return None
-    others = [g for g in guests if g.identity.claim != wish.claim]
-    if others:
-        # To refuse is to erase what was built; a guest that has lived is never refused.
-        return None if wish.claim in past.applied else _in_the_way(wish, wanted, others)
-    if guest is None:
-        return None if wish.claim in past.applied else Step(StepKind.PREPARE, wish)
-    if not guest.prepared:
-        return Step(StepKind.PREPARE, wish)
-    if wish.spec.run != (guest.power is Power.RUNNING):
-        return Step(StepKind.START if wish.spec.run else StepKind.STOP, wish)
+def _power(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Pause:
+    runs = guest.power is Power.RUNNING
+    if not wish.spec.run:
+        if runs:
+            return _down(wish, guest, past=past, moment=moment)
+        return Step(StepKind.MARK_APPLIED, wish)
+    if guest.notes.boot < wish.spec.boot:
+        return Step(StepKind.NOTE, wish, Notes(wish.spec.boot, was=guest.incarnation))
+    if not runs:
+        return Step(StepKind.START, wish)
+    if guest.incarnation == guest.notes.was:
+        return _down(wish, guest, past=past, moment=moment)
     return Step(StepKind.MARK_APPLIED, wish)
+
+
+def _down(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Pause:
+    if not moment.graceful_stop or wish.spec.grace_s <= 0:
+        return Step(StepKind.STOP, wish)
+    asked = guest.notes.asked
+    if asked is None or (asked.generation, asked.incarnation) != (
+        wish.generation,
+        guest.incarnation,
+    ):
+        asking = Asking(wish.generation, guest.incarnation, moment.now_s)
+        return Step(StepKind.NOTE, wish, replace(guest.notes, asked=asking))
+    left_s = asked.since_s + wish.spec.grace_s - moment.now_s
+    if left_s <= 0:
+        return Step(StepKind.STOP, wish)
+    incarnation, last_s = past.asked.get(wish.claim, ("", 0.0))
+    again_s = last_s + ASK_AGAIN_S - moment.now_s if incarnation == guest.incarnation else 0.0
+    return Step(StepKind.ASK, wish) if again_s <= 0 else Pause(min(left_s, again_s))
 
 
 def _in_the_way(wish: Wanted, wanted: Sequence[Wanted], others: Sequence[Guest]) -> Refusal | None:

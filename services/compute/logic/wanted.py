@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from services.compute.logic.guest import Claim
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
+from services.domain.trace import UNTRACED, Trace
 
 ENDED_MAX = 1024
 
@@ -34,7 +35,8 @@ class Image:
 class Spec:
     """What shall be: whether the guest exists and runs, and of what it is made.
 
-    `image` is None only where nothing shall be present.
+    `image` is None only where nothing shall be present. `boot` counts the wanted boots, from 1;
+    `grace_s` is how long the guest may take to go down by itself, 0 for at once.
     """
 
     present: bool
@@ -46,16 +48,18 @@ class Spec:
     image: Image | None
     ssh_public_keys: tuple[str, ...]
     user_data: bytes
+    grace_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One wish: a record, never a verb. `revision` is the commit that made it."""
+    """One wish: a record, never a verb. `revision` is the commit that made it, `trace` the call."""
 
     claim: Claim
     generation: int
     revision: int
     spec: Spec
+    trace: Trace = UNTRACED
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,19 @@ import pytest
 from stead.internal.v1 import compute_pb2
 from stead.v1 import image_pb2
 
+from services.compute.edges.attachments import GrpcAttachments
 from services.compute.edges.drivers.fake import FakeDriver, Faults
 from services.compute.edges.image_cache import ImageCache
-from services.compute.edges.ingress import GrpcAttachments, GrpcBlobs, GrpcIngress
+from services.compute.edges.ingress import GrpcBlobs, GrpcIngress
 from services.compute.edges.messages import command_batch_from_wire
+from services.compute.edges.replicas import Door, Replicas
 from services.compute.flows.agent import Agent
+from services.compute.flows.attach_console import Consoles
 from services.compute.flows.fetch_image import ImageFetcher
-from services.compute.flows.ports import HostProfile
+from services.compute.flows.ports import Driver, HostProfile
 from services.compute.flows.reconcile import Tools
 from services.compute.logic.guest import Guest
 from services.domain.resources import Overcommit, Resources
-from services.runtime import rpc
 from tests.fakes.ingress import FakeIngress
 
 CLOUD_ID = "0123456789ab"
@@ -31,7 +33,15 @@ CAPACITY = Resources(64, 65536, 1024)
 
 
 def wanted(
-    name: str, image: bytes, *, epoch: int = 1, present: bool = True, generation: int = 1
+    name: str,
+    image: bytes,
+    *,
+    epoch: int = 1,
+    present: bool = True,
+    generation: int = 1,
+    run: bool = True,
+    boot: int = 1,
+    grace_s: int = 0,
 ) -> compute_pb2.Wanted:
     """A wish for an instance whose id follows from its name."""
     return compute_pb2.Wanted(
@@ -40,8 +50,9 @@ def wanted(
         generation=generation,
         spec=compute_pb2.Spec(
             present=present,
-            run=present,
-            boot=1,
+            run=present and run,
+            boot=boot,
+            grace_s=grace_s,
             project_id="p",
             name=name,
             vcpus=1,
@@ -87,23 +98,29 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def living(
-        self, driver: FakeDriver, *, host_id: str = "h1", images: ImageFetcher | None = None
+        self,
+        driver: Driver,
+        *,
+        host_id: str = "h1",
+        images: ImageFetcher | None = None,
+        targets: list[str] | None = None,
     ) -> AsyncIterator["Living"]:
-        channel = rpc.channel(self.target)
-        self.stack.push_async_callback(channel.close)
-        tools = Tools(driver, images or self.images(), GrpcBlobs(channel, host_id), steps_max=8)
+        replicas = Replicas(targets or [self.target])
+        self.stack.push_async_callback(replicas.close)
+        door = Door(replicas, host_id)
+        tools = Tools(driver, images or self.images(), GrpcBlobs(door, host_id), steps_max=8)
         profile = HostProfile(host_id, "m1", "b1", "0", Resources(0, 0, 0), Overcommit())
         agent = Agent(
             profile,
             tools,
             cloud_id=CLOUD_ID,
-            ingress=GrpcIngress(channel),
+            ingress=GrpcIngress(door),
             reconnect_s_max=0.5,
         )
         task = asyncio.ensure_future(agent.run())
-        attachments = GrpcAttachments(self.target, channel)
+        consoles = Consoles(driver, agent.reconciler.look)
         try:
-            yield Living(agent, task, self.ingress, attachments)
+            yield Living(agent, task, self.ingress, GrpcAttachments(replicas), consoles)
         finally:
             task.cancel()
             await asyncio.wait({task})
@@ -117,6 +134,7 @@ class Living:
     task: "asyncio.Future[None]"
     ingress: FakeIngress
     attachments: GrpcAttachments
+    consoles: Consoles
 
     async def viewed(self) -> None:
         async with asyncio.timeout(60):

@@ -6,12 +6,13 @@ import hashlib
 import pytest
 from stead.internal.v1 import compute_pb2
 
+from services.compute.edges.drivers.fake import FakeDriver, Faults
 from services.compute.flows.agent import SupersededError
 from services.compute.flows.answer_question import answer_question
-from services.compute.flows.ports import Question
+from services.compute.flows.console_ports import ConsoleLogAsk, Question
 from services.compute.logic.guest import Claim
 from services.domain.instance import Power
-from tests.integration.compute.conftest import Stage, until_found, wanted
+from tests.integration.compute.conftest import CAPACITY, CLOUD_ID, Stage, until_found, wanted
 
 IMAGE = b"an image " * 100_000
 
@@ -276,17 +277,38 @@ async def test_the_end_of_a_console_log_reaches_who_asked(stage: Stage):
         await host.until_seen(wish, is_running)
         claim = Claim(wish.instance_id, 1)
         await answer_question(
-            Question("t1", stage.target, claim, 1000),
-            agent=host.agent,
+            Question("t1", stage.target, claim, ConsoleLogAsk(1000)),
+            consoles=host.consoles,
             attachments=host.attachments,
         )
         chunk, end = stage.ingress.answers["t1"]
         assert chunk.chunk == f"STEAD-GUEST name=a id={wish.instance_id}\n".encode()
         assert end.console_log_end.start_offset == 0
         await answer_question(
-            Question("t2", "", Claim(wish.instance_id, 9), 1000),
-            agent=host.agent,
+            Question("t2", "", Claim(wish.instance_id, 9), ConsoleLogAsk(1000)),
+            consoles=host.consoles,
             attachments=host.attachments,
         )
         (failure,) = stage.ingress.answers["t2"]
         assert failure.failure.reason == "CONSOLE_NOT_READY"
+
+
+class Fainting(FakeDriver):
+    """Its guests go off as soon as they are on."""
+
+    async def start_guest(self, identity):
+        await super().start_guest(identity)
+        await self.stop_guest(identity)
+
+
+async def test_a_guest_that_does_not_stay_on_fails_with_its_reason(stage: Stage):
+    store(stage)
+    driver = Fainting(
+        stage.folder / "fake" / "h1", cloud_id=CLOUD_ID, capacity=CAPACITY, faults=Faults()
+    )
+    async with stage.living(driver) as host:
+        await host.viewed()
+        wish = wanted("a", IMAGE)
+        host.command(wish)
+        seen = await host.until_seen(wish, lambda observation: observation.HasField("failure"))
+        assert seen.failure.reason == "GUEST_ENDS_AT_ONCE"

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from tests.integration.compute.conftest import CLOUD_ID, Stage, wanted
 
 IMAGE = b"an image " * 10_000
 ROOT = Path(__file__).parents[3]
+# Part of util-linux. Whatever ends the tests, a timeout too, ends what they started.
+WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def free_port() -> int:
@@ -52,8 +55,9 @@ class Process:
 
     async def start(self) -> asyncio.subprocess.Process:
         with self.log.open("ab") as log:
+            command = (*WITH_US, sys.executable, "-m", "services.compute")
             self.running = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.compute", env=self._environment, stderr=log
+                *command, env=self._environment, stderr=log
             )
         # A test that fails leaves no agent behind: it would hold its host's name on this machine.
         self._stack.push_async_callback(self.end, signal.SIGKILL)
@@ -82,7 +86,7 @@ async def nats_port() -> AsyncIterator[int]:
     port = free_port()
     program = Path(sys.executable).parent / "nats-server"
     server = await asyncio.create_subprocess_exec(
-        program, "-a", "127.0.0.1", "-p", str(port), stderr=asyncio.subprocess.DEVNULL
+        *WITH_US, program, "-a", "127.0.0.1", "-p", str(port), stderr=asyncio.subprocess.DEVNULL
     )
     yield port
     server.terminate()
@@ -119,6 +123,36 @@ async def test_guests_outlive_a_killed_compute_which_adopts_them(stage: Stage, n
     began = time.monotonic()
     assert await process.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < 10
+
+
+async def test_a_compute_killed_anywhere_in_a_reboot_boots_the_guest_once(
+    stage: Stage, nats_port: int
+):
+    stage.ingress.blobs[hashlib.sha256(IMAGE).hexdigest()] = IMAGE
+    process = Process(stage, nats_port, STEAD_COMPUTE_FAKE_DELAY_S="0.1")
+    await process.start()
+    await process.until_ready()
+    made = wanted("a", IMAGE)
+    await command(stage, nats_port, "h1", made)
+    await until_running(stage, "h1", made)
+    wish = wanted("a", IMAGE, generation=2, boot=2, grace_s=60)
+    wish.trace.correlation_id = "call-7"
+    await command(stage, nats_port, "h1", wish)
+    for lives_s in (0.05, 0.1, 0.15, 0.2, 0.3):
+        await asyncio.sleep(lives_s)
+        await process.end(signal.SIGKILL)
+        await process.start()
+        await process.until_ready()
+    await stage.ingress.until(
+        lambda: stage.ingress.hosts["h1"].seen[wish.instance_id, 1].applied_generation == 2
+    )
+    (file,) = (stage.folder / "state" / "fake" / "h1").iterdir()
+    guest = json.loads(file.read_text())
+    assert (guest["starts"], guest["power"]) == (2, Power.RUNNING)
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if "{" in line]
+    found = [line for line in lines if line.get("correlation_id") == "call-7"]
+    assert {line["instance"] for line in found} == {wish.instance_id}
+    assert await process.end(signal.SIGTERM) == 0
 
 
 async def test_a_second_agent_of_the_same_state_folder_ends_and_says_why(

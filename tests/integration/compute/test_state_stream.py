@@ -4,10 +4,10 @@ import asyncio
 
 from services.compute.edges.drivers.fake import FakeDriver
 from services.compute.edges.ingress import GrpcIngress
+from services.compute.edges.replicas import Door, Replicas
 from services.compute.flows.ports import Beat, BeatAnswered, Hello, HostProfile
 from services.compute.logic.wanted import View
 from services.domain.resources import Overcommit, Resources
-from services.runtime import rpc
 from tests.integration.compute.conftest import CAPACITY, Stage
 
 BEATS = 200
@@ -19,9 +19,9 @@ async def hello(driver: FakeDriver) -> Hello:
 
 
 async def test_a_beat_that_falls_into_another_saying_waits_its_turn(stage: Stage):
-    channel = rpc.channel(stage.target)
-    stage.stack.push_async_callback(channel.close)
-    async with GrpcIngress(channel).open_states() as stream, asyncio.timeout(60):
+    replicas = Replicas([stage.target])
+    stage.stack.push_async_callback(replicas.close)
+    async with GrpcIngress(Door(replicas, "h1")).open_states() as stream, asyncio.timeout(60):
         await stream.send(await hello(stage.driver()))
         assert isinstance(await stream.receive(), View)
         await asyncio.gather(*(stream.send(Beat()) for _ in range(BEATS)))

@@ -2,14 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from services.compute.edges.drivers.libvirt.driver import make_driver
 from services.compute.flows.ports import Driver, GuestSpec, ImageFile
-from services.compute.logic.guest import Identity
+from services.compute.logic.guest import Guest, Identity
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
 from tests.hypervisors import Libvirtd, guest_image, libvirtd, until
@@ -33,6 +33,10 @@ class Bench:
     state_dir: Path
     driver: Driver
     image: ImageFile
+
+    async def seen(self) -> list[Guest]:
+        """The guests without the names of their runs."""
+        return [replace(guest, incarnation="") for guest in await self.driver.list_guests()]
 
     async def running(self, image: ImageFile | None = None) -> Identity:
         identity = Identity(CLOUD_ID, str(uuid.uuid4()), 7)

@@ -14,7 +14,7 @@ import pytest
 
 from services.compute.flows.ports import ImageFile, StepFailed
 from services.compute.logic.guest import Guest, Identity
-from services.domain.errors import Conflict
+from services.domain.errors import Conflict, NotFound
 from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
@@ -109,6 +109,14 @@ async def test_images_that_do_not_fit_or_refer_to_other_files_are_refused(bench:
         assert failed.value.reason == reason
 
 
+async def test_a_machine_that_no_hypervisor_makes_is_not_tried(bench: Bench) -> None:
+    identity = Identity(CLOUD_ID, str(uuid.uuid4()), 7)
+    giant = replace(SPEC, resources=Resources(vcpus=1_000_000, memory_mib=64, disk_gib=1))
+    with pytest.raises(StepFailed) as failed:
+        await bench.driver.prepare_guest(identity, giant, bench.image)
+    assert failed.value.reason == "GUEST_UNSUPPORTED"
+
+
 async def test_a_guest_that_qemu_refuses_fails_for_good(bench: Bench) -> None:
     identity = Identity(CLOUD_ID, str(uuid.uuid4()), 7)
     greedy = replace(SPEC, resources=Resources(vcpus=1, memory_mib=1 << 26, disk_gib=1))
@@ -133,17 +141,25 @@ async def test_strangers_of_the_same_libvirtd_are_neither_seen_nor_touched(bench
     assert await bench.driver.list_guests() == []
     await bench.driver.stop_guest(identity)
     await bench.driver.erase_guest(identity)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as refused:
         await bench.driver.prepare_guest(identity, SPEC, bench.image)
+    assert refused.value.reason == "GUEST_OF_OTHER_CLAIM"
     assert await bench.driver.list_guests() == []
     assert bench.daemon.virsh("list", "--uuid") == stranger
 
 
+async def test_a_guest_that_was_never_prepared_cannot_be_started(bench: Bench) -> None:
+    with pytest.raises(NotFound) as refused:
+        await bench.driver.start_guest(Identity(CLOUD_ID, str(uuid.uuid4()), 7))
+    assert refused.value.reason == "GUEST_NOT_FOUND"
+
+
 async def test_erasing_refuses_a_guest_that_runs(bench: Bench) -> None:
     identity = await bench.running()
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as refused:
         await bench.driver.erase_guest(identity)
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+    assert refused.value.reason == "GUEST_RUNS"
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
 
 
 async def test_a_console_that_runs_over_keeps_its_offsets_and_frees_the_disk(bench: Bench) -> None:
@@ -161,6 +177,14 @@ async def test_a_console_that_runs_over_keeps_its_offsets_and_frees_the_disk(ben
     assert kept.content.endswith(b"the end")
     assert b"\0" not in kept.content
     assert kept.start_offset + len(kept.content) == size
+    for gone in (0, 1000, kept.start_offset - 4097):
+        with pytest.raises(StepFailed) as failed:
+            await bench.driver.read_console_from(identity, gone, 10)
+        assert failed.value.reason == "CONSOLE_OFFSET_GONE"
+    for offset in (kept.start_offset // 4096 * 4096, kept.start_offset, size - 7):
+        piece = await bench.driver.read_console_from(identity, offset, 1 << 30)
+        assert b"\0" not in piece.content
+        assert offset + len(piece.content) == piece.end_offset == size
 
 
 async def test_a_guest_that_dies_is_crashed_and_can_be_started_again(bench: Bench) -> None:
@@ -171,9 +195,9 @@ async def test_a_guest_that_dies_is_crashed_and_can_be_started_again(bench: Benc
         return (await bench.driver.list_guests())[0].power is not Power.RUNNING
 
     await until(is_off)
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.CRASHED, 0)]
+    assert await bench.seen() == [Guest(identity, True, Power.CRASHED, 0)]
     await bench.driver.start_guest(identity)
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
 
 
 async def test_an_agent_killed_while_it_prepares_is_taken_up_by_the_next(bench: Bench) -> None:
@@ -194,7 +218,7 @@ async def test_an_agent_killed_while_it_prepares_is_taken_up_by_the_next(bench: 
             await agent.wait()
         await bench.driver.prepare_guest(identity, SPEC, bench.image)
         await bench.driver.start_guest(identity)
-        assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+        assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
         await bench.driver.stop_guest(identity)
         await bench.driver.erase_guest(identity)
         with contextlib.suppress(FileNotFoundError):

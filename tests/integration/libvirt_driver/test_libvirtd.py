@@ -24,11 +24,12 @@ from tests.integration.libvirt_driver.conftest import CLOUD_ID, HANGING_S, SPEC,
 async def test_a_guest_outlives_a_killed_libvirtd_and_is_adopted(bench: Bench) -> None:
     identity = await bench.running()
     await bench.driver.mark_applied(identity, 1)
-    before = bench.daemon.guests()
+    before, seen = bench.daemon.guests(), await bench.driver.list_guests()
     bench.daemon.kill()
     assert bench.daemon.guests() == before
     bench.daemon.start()
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 1)]
+    assert await bench.driver.list_guests() == seen, "it is the same run, by the same name"
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 1)]
     assert bench.daemon.guests() == before
     await said(bench.driver, identity, b"STEAD-GUEST")
     await bench.driver.stop_guest(identity)
@@ -57,7 +58,7 @@ async def test_a_guest_whose_qemu_was_not_born_when_libvirtd_was_killed_starts_a
     bench.daemon.start()
     async with asyncio.timeout(20):
         await bench.driver.start_guest(identity)
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
     assert list(bench.daemon.guests()) == [identity.instance_id]
 
 
@@ -74,7 +75,7 @@ async def test_a_libvirtd_killed_while_it_starts_a_guest_leaves_one_guest(
     with contextlib.suppress(Unavailable):
         await starting
     await bench.driver.start_guest(identity)
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
     assert list(bench.daemon.guests()) == [identity.instance_id]
 
 
@@ -83,8 +84,22 @@ async def test_a_guest_outlives_an_orderly_end_of_libvirtd(bench: Bench) -> None
     before = bench.daemon.guests()
     bench.daemon.stop()
     bench.daemon.start()
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
     assert bench.daemon.guests() == before
+
+
+async def test_the_name_of_a_run_is_never_used_again_not_even_by_the_next_libvirtd(
+    bench: Bench,
+) -> None:
+    identity = await bench.running()
+    (before,) = await bench.driver.list_guests()
+    await bench.driver.stop_guest(identity)
+    bench.daemon.stop()
+    bench.daemon.start()
+    await bench.driver.start_guest(identity)
+    (after,) = await bench.driver.list_guests()
+    assert bench.daemon.virsh("domid", identity.instance_id) == before.incarnation.split(".")[-1]
+    assert after.incarnation != before.incarnation
 
 
 async def test_its_keeper_ends_with_a_killed_libvirtd(bench: Bench) -> None:
@@ -93,7 +108,7 @@ async def test_its_keeper_ends_with_a_killed_libvirtd(bench: Bench) -> None:
     os.kill(libvirtd_pid, 9)
     assert await asyncio.to_thread(bench.daemon.ended) == 128 + 9
     bench.daemon.start()
-    assert await bench.driver.list_guests() == [Guest(identity, True, Power.RUNNING, 0)]
+    assert await bench.seen() == [Guest(identity, True, Power.RUNNING, 0)]
 
 
 def children(pid: int) -> list[int]:

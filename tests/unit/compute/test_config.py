@@ -52,9 +52,18 @@ def test_reserved_amounts_and_ratios_are_read(settings):
     assert read.overcommit() == Overcommit(8000, 1000, 1000)
 
 
+def test_replicas_of_api_are_separated_by_commas(settings):
+    assert settings().api_targets() == ["unix:/run/ingress.sock"]
+    two = settings(STEAD_COMPUTE_API="unix:/run/0.sock,127.0.0.1:9000")
+    assert two.api_targets() == ["unix:/run/0.sock", "127.0.0.1:9000"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("STEAD_COMPUTE_API", ""),
+        ("STEAD_COMPUTE_API", "a:1,,b:1"),
+        ("STEAD_COMPUTE_API", "a:1, b:1"),
         ("STEAD_COMPUTE_DRIVER", "vmware"),
         ("STEAD_COMPUTE_HOST_ID", "Not A Host"),
         ("STEAD_COMPUTE_FAKE_HOSTS", "0"),

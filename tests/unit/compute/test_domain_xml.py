@@ -155,4 +155,11 @@ def test_the_element_for_a_change_is_the_same_without_its_namespace() -> None:
         "instance": IDENTITY.instance_id,
         "epoch": str(IDENTITY.epoch),
         "applied-generation": "3",
+        "started": "",
     }
+
+
+def test_a_guest_of_an_older_release_has_no_name_for_its_start() -> None:
+    older = domain_xml(MACHINE).replace(' started=""', "")
+    assert read_metadata(older) == MACHINE.metadata
+    assert 'started="' not in older

@@ -107,8 +107,9 @@ def test_a_folder_tells_whose_it_is_and_is_refused_to_another_claim(tmp_path: Pa
     folder.claim(IDENTITY)
     assert folder.identity() == IDENTITY
     assert [f.identity() for f in guest_folders(tmp_path)] == [IDENTITY]
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as refused:
         folder.claim(replace(IDENTITY, epoch=5))
+    assert refused.value.reason == "GUEST_OF_OTHER_CLAIM"
     folder.erase()
     folder.erase()
     assert guest_folders(tmp_path) == []

@@ -5,25 +5,34 @@ from dataclasses import replace
 
 import pytest
 
-from services.compute.logic.guest import Claim, Guest, Identity
+from services.compute.logic.guest import NO_NOTES, Claim, Guest, Identity, Notes
 from services.compute.logic.observation import Failure, Past, observation_of
-from services.compute.logic.plan import Refusal, Step, StepKind, next_step
+from services.compute.logic.plan import Moment, Pause, Refusal, Step, StepKind, next_step
 from services.compute.logic.wanted import Wanted
 from services.domain.instance import Power
 from tests.unit.compute.test_wanted import SPEC
 
 FAILURE = Failure("BROKEN", "it broke")
+AT_ONCE = Moment(100.0, graceful_stop=True)
 
 
-def wish(*, epoch: int = 5, generation: int = 2, present: bool = True, run: bool = True) -> Wanted:
-    spec = replace(SPEC, present=present, run=run)
+def wish(
+    *, epoch: int = 5, generation: int = 2, present: bool = True, run: bool = True, boot: int = 1
+) -> Wanted:
+    spec = replace(SPEC, present=present, run=run, boot=boot)
     return Wanted(Claim("a", epoch), generation, 10, spec)
 
 
 def guest(
-    *, epoch: int = 5, prepared: bool = True, power: Power = Power.OFF, applied: int = 0
+    *,
+    epoch: int = 5,
+    prepared: bool = True,
+    power: Power = Power.OFF,
+    applied: int = 0,
+    notes: Notes = NO_NOTES,
 ) -> Guest:
-    return Guest(Identity("c", "a", epoch), prepared, power, applied)
+    run = "run" if power is Power.RUNNING else ""
+    return Guest(Identity("c", "a", epoch), prepared, power, applied, run, notes)
 
 
 def after(step: Step | Refusal, guests: list[Guest], past: Past) -> list[Guest]:
@@ -43,10 +52,15 @@ def after(step: Step | Refusal, guests: list[Guest], past: Past) -> list[Guest]:
         case StepKind.START:
             assert found is not None
             assert found.prepared
-            return [*others, replace(found, power=Power.RUNNING)]
-        case StepKind.STOP:
+            run = f"run {step.wanted.generation} {found.notes}"
+            return [*others, replace(found, power=Power.RUNNING, incarnation=run)]
+        case StepKind.STOP | StepKind.ASK:
             assert found is not None
-            return [*others, replace(found, power=Power.OFF)]
+            return [*others, replace(found, power=Power.OFF, incarnation="")]
+        case StepKind.NOTE:
+            assert found is not None
+            assert step.notes is not None
+            return [*others, replace(found, notes=step.notes)]
         case StepKind.MARK_APPLIED:
             assert found is not None
             return [*others, replace(found, applied_generation=step.wanted.generation)]
@@ -56,9 +70,10 @@ def settled(wanted: list[Wanted], guests: list[Guest], past: Past) -> list[Guest
     """What the steps end in."""
     for _ in range(12):
         past.note(guests)
-        step = next_step(wanted, guests, past)
+        step = next_step(wanted, guests, past=past, moment=AT_ONCE)
         if step is None:
             return guests
+        assert not isinstance(step, Pause), "every guest of these tests hears"
         guests = after(step, guests, past)
     raise AssertionError("the plan does not settle")
 
@@ -68,6 +83,11 @@ FOUND = [None] + [
     for prepared, power, applied in itertools.product((False, True), Power, (0, 1, 2))
     if prepared or applied == 0
 ]
+FOUND += [
+    guest(power=power, applied=applied, notes=notes)
+    for power, applied in itertools.product((Power.OFF, Power.RUNNING), (1, 2))
+    for notes in (Notes(2, "run"), Notes(2, "before"), Notes(3, ""))
+]
 OTHERS = [None] + [guest(epoch=e, power=p) for e in (3, 9) for p in (Power.OFF, Power.RUNNING)]
 WISHES = [
     [],
@@ -75,6 +95,8 @@ WISHES = [
         [wish(present=present, run=run)]
         for present, run in ((True, True), (True, False), (False, False))
     ),
+    [wish(boot=3)],
+    [wish(boot=3, run=False)],
     *(
         [wish(present=present), wish(epoch=9, present=present_next)]
         for present, present_next in itertools.product((True, False), repeat=2)
@@ -113,7 +135,7 @@ def test_a_new_guest_is_prepared_started_and_marked():
     past = Past()
     guests: list[Guest] = []
     kinds = []
-    while (step := next_step([wish()], guests, past)) is not None:
+    while (step := next_step([wish()], guests, past=past, moment=AT_ONCE)) is not None:
         assert isinstance(step, Step)
         kinds.append(step.kind)
         guests = after(step, guests, past)
@@ -131,7 +153,7 @@ def test_nothing_is_said_of_a_build_under_way():
 @pytest.mark.parametrize("power", Power)
 def test_the_power_of_an_applied_guest_is_told_and_not_changed(power):
     found = [guest(power=power, applied=2)]
-    assert next_step([wish()], found, Past()) is None
+    assert next_step([wish()], found, past=Past(), moment=AT_ONCE) is None
     seen = observation_of(wish(), found, Past())
     assert seen is not None
     assert (seen.applied_generation, seen.power, seen.absent) == (2, power, False)
@@ -139,15 +161,20 @@ def test_the_power_of_an_applied_guest_is_told_and_not_changed(power):
 
 def test_a_guest_that_was_applied_and_is_gone_is_told_and_not_made_again():
     past = Past(applied={Claim("a", 5): 1})
-    assert next_step([wish()], [], past) is None
+    assert next_step([wish()], [], past=past, moment=AT_ONCE) is None
     seen = observation_of(wish(), [], past)
     assert seen is not None
     assert (seen.applied_generation, seen.power, seen.absent) == (1, Power.CRASHED, False)
+    assert seen.failure is not None, "a wish that came later can never be followed"
+    assert (seen.failure.reason, seen.failure.generation) == ("GUEST_LOST", 2)
+    current = observation_of(wish(), [], Past(applied={Claim("a", 5): 2}))
+    assert current is not None
+    assert current.failure is None
 
 
 def test_a_stranger_in_the_way_refuses_the_build_and_stays():
     stranger = guest(epoch=3, power=Power.RUNNING)
-    step = next_step([wish()], [stranger], Past())
+    step = next_step([wish()], [stranger], past=Past(), moment=AT_ONCE)
     assert isinstance(step, Refusal)
     assert step.failure.reason == "GUEST_IN_THE_WAY"
     assert not any(c.isdigit() for c in step.failure.message), "an epoch is told to a tenant"
@@ -156,8 +183,9 @@ def test_a_stranger_in_the_way_refuses_the_build_and_stays():
 def test_a_build_waits_for_the_older_claim_to_leave():
     older = wish(epoch=3)
     found = [guest(epoch=3, power=Power.RUNNING, applied=2)]
-    assert next_step([older, wish(epoch=5)], found, Past()) is None
-    step = next_step([wish(epoch=3, present=False), wish(epoch=5)], found, Past())
+    assert next_step([older, wish(epoch=5)], found, past=Past(), moment=AT_ONCE) is None
+    leaving = [wish(epoch=3, present=False), wish(epoch=5)]
+    step = next_step(leaving, found, past=Past(), moment=AT_ONCE)
     assert isinstance(step, Step)
     assert (step.kind, step.wanted.claim.epoch) == (StepKind.STOP, 3)
 
@@ -165,10 +193,12 @@ def test_a_build_waits_for_the_older_claim_to_leave():
 def test_a_guest_that_has_lived_is_never_refused():
     past = Past(applied={Claim("a", 5): 1})
     found = [guest(epoch=3), guest(epoch=5, applied=1)]
-    assert next_step([wish()], found, past) is None
+    assert next_step([wish()], found, past=past, moment=AT_ONCE) is None
 
 
 def test_what_is_kept_of_the_past_is_what_can_still_be_wanted():
     past = Past({Claim("a", 5): FAILURE, Claim("b", 6): FAILURE}, {Claim("a", 5): 1})
+    past.missed[Claim("a", 5)] = FAILURE
+    past.asked[Claim("a", 5)] = ("run", 1.0)
     past.keep([Claim("b", 6)])
     assert past == Past({Claim("b", 6): FAILURE}, {})

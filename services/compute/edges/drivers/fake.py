@@ -2,71 +2,38 @@
 of thousands.
 
 Each guest is one small file, written whole, so guests outlive this process as real ones do. It
-can be slow (a delay per step) or failing: guests called `fail-…` never build, guests called
-`flaky-…` fail their first step of each kind in a way that is worth repeating, and every n-th build
-of the process fails if so set.
+can be slow (a delay per step) or failing: guests called `fail-…` never build, `deaf-…`
+do not hear their power button, `flaky-…` fail their first step of each kind in a way that is worth
+repeating, and every n-th build of the process fails if so set.
+
+A guest's console says back what is typed, and after a line `count N` the numbers from 1 to N, each
+on a line of its own.
 """
 
 import asyncio
 import contextlib
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from services.compute.edges.drivers.fake_guest import FILE_BYTES, FakeGuest, load_guests
+from services.compute.flows.console_ports import ConsoleLog, ConsolePiece, Keyboard
 from services.compute.flows.ports import (
     Capabilities,
-    ConsoleLog,
     GuestChanged,
     GuestSpec,
     ImageFile,
     StepFailed,
 )
-from services.compute.logic.guest import Claim, Guest, Identity
+from services.compute.logic.guest import Claim, Guest, Identity, Notes
 from services.domain.instance import Power
 from services.domain.kinds import Architecture, Hypervisor, ImageKind
 from services.domain.resources import Resources
 
 EVENTS_MAX = 1024
-FILE_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class FakeGuest:
-    """What the file of a guest holds."""
-
-    cloud_id: str
-    instance_id: str
-    epoch: int
-    name: str
-    project_id: str
-    image: str
-    vcpus: int
-    memory_mib: int
-    disk_gib: int
-    prepared: bool
-    power: int
-    applied_generation: int
-    starts: int
-    console: str
-
-    @property
-    def claim(self) -> Claim:
-        """The claim under which it was made."""
-        return Claim(self.instance_id, self.epoch)
-
-    def seen(self) -> Guest:
-        """The guest as a driver tells of it."""
-        return Guest(
-            Identity(self.cloud_id, self.instance_id, self.epoch),
-            prepared=self.prepared,
-            power=Power(self.power),
-            applied_generation=self.applied_generation,
-        )
-
-
-_FIELDS = tuple(field.name for field in fields(FakeGuest))
 
 
 @dataclass(slots=True)
@@ -111,7 +78,7 @@ class FakeDriver:
         self._faults = faults
         self._flaky: Counter[tuple[Claim, str]] = Counter()
         self._changes: asyncio.Queue[GuestChanged] = asyncio.Queue(EVENTS_MAX)
-        self._guests = {g.claim: g for g in _load(folder) if g.cloud_id == cloud_id}
+        self._guests = {g.claim: g for g in load_guests(folder) if g.cloud_id == cloud_id}
         # Every step of every guest looks at all of them.
         self._seen = {claim: guest.seen() for claim, guest in self._guests.items()}
 
@@ -125,7 +92,9 @@ class FakeDriver:
             image_kinds=tuple(ImageKind),
             architectures=tuple(Architecture),
             console_output=True,
+            console_input=True,
             config_drive=False,
+            graceful_stop=True,
         )
 
     async def capacity(self) -> Resources:
@@ -168,20 +137,28 @@ class FakeDriver:
         guest = self._prepared(identity.claim)
         await self._step(identity.claim, "start", guest.name)
         if guest.power != Power.RUNNING:
-            line = f"STEAD-GUEST name={guest.name} id={guest.instance_id}\n"
-            self._put(
-                replace(
-                    guest,
-                    power=Power.RUNNING.value,
-                    starts=guest.starts + 1,
-                    console=guest.console + line,
-                )
-            )
+            self._put(guest.started())
 
     async def mark_applied(self, identity: Identity, generation: int) -> None:
         """Writes the generation into the guest's file."""
         guest = self._prepared(identity.claim)
         self._put(replace(guest, applied_generation=max(generation, guest.applied_generation)))
+
+    async def write_notes(self, identity: Identity, notes: Notes) -> None:
+        """Writes them into the guest's file."""
+        guest = self._prepared(identity.claim)
+        await self._step(identity.claim, "note", guest.name)
+        asked = astuple(notes.asked) if notes.asked else None
+        self._put(replace(guest, boot=notes.boot, was=notes.was, asked=asked))
+
+    async def ask_guest_to_stop(self, identity: Identity) -> None:
+        """The guest switches itself off at once, unless it is deaf."""
+        guest = self._guests.get(identity.claim)
+        if guest is None or guest.power != Power.RUNNING:
+            return
+        await self._step(identity.claim, "ask", guest.name)
+        if not guest.name.startswith("deaf-"):
+            self.power_off_from_inside(identity.claim)
 
     async def stop_guest(self, identity: Identity) -> None:
         """Switches off."""
@@ -204,9 +181,30 @@ class FakeDriver:
     async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
         """The end of what the guest has said."""
         guest = self._guests.get(identity.claim)
-        content = b"" if guest is None else guest.console.encode()
-        start_offset = max(0, len(content) - max_bytes)
-        return ConsoleLog(content[start_offset:], start_offset)
+        if guest is None:
+            return ConsoleLog(b"", 0)
+        start = max(0, len(guest.console) - max_bytes)
+        return ConsoleLog(guest.console[start:].encode("latin-1"), guest.console_offset + start)
+
+    async def read_console_from(
+        self, identity: Identity, offset: int | None, max_bytes: int
+    ) -> ConsolePiece:
+        """From what is kept in the guest's file."""
+        guest = self._guests.get(identity.claim)
+        if guest is None:
+            raise StepFailed("CONSOLE_NOT_READY", "there is no such guest")
+        end = guest.console_offset + len(guest.console)
+        start = end if offset is None else offset
+        if not guest.console_offset <= start <= end:
+            raise StepFailed("CONSOLE_OFFSET_GONE", f"no byte {start} of the console is kept")
+        place = start - guest.console_offset
+        content = guest.console[place : place + max_bytes].encode("latin-1")
+        return ConsolePiece(content, end)
+
+    @asynccontextmanager
+    async def open_keyboard(self, identity: Identity) -> AsyncIterator[Keyboard]:
+        """Types into the guest's file."""
+        yield FakeKeyboard(partial(self.type_into, identity.claim))
 
     async def watch_guests(self) -> AsyncIterator[GuestChanged]:
         """Tells of guests that switched themselves off."""
@@ -221,6 +219,13 @@ class FakeDriver:
         self._put(replace(self._guests[claim], power=Power.OFF.value))
         with contextlib.suppress(asyncio.QueueFull):
             self._changes.put_nowait(GuestChanged(claim.instance_id))
+
+    def type_into(self, claim: Claim, content: bytes) -> None:
+        """Does what the guest does with what is typed."""
+        guest = self._guests.get(claim)
+        if guest is None or guest.power != Power.RUNNING:
+            raise StepFailed("CONSOLE_NOT_READY", "the guest does not run")
+        self._put(guest.after(content))
 
     async def _step(self, claim: Claim, kind: str, name: str) -> None:
         if self._faults.delay_s > 0:
@@ -239,8 +244,7 @@ class FakeDriver:
 
     def _put(self, guest: FakeGuest) -> None:
         path = self._path(guest.claim)
-        content = json.dumps({name: getattr(guest, name) for name in _FIELDS}).encode()
-        content = content.ljust(FILE_BYTES)
+        content = guest.file_content()
         if guest.claim in self._guests and path.stat().st_size == len(content) == FILE_BYTES:
             # One write of one page is whole or not there when this process dies; replacing the
             # file would be dearer than all else here, since file systems then write it out at once.
@@ -257,8 +261,12 @@ class FakeDriver:
         return self._folder / f"{claim.instance_id}.{claim.epoch}.json"
 
 
-def _load(folder: Path) -> Iterator[FakeGuest]:
-    for draft in folder.glob("*.new"):
-        draft.unlink()
-    for path in sorted(folder.glob("*.json")):
-        yield FakeGuest(**json.loads(path.read_text()))
+class FakeKeyboard:
+    """The way into one fake guest."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+
+    async def write(self, content: bytes) -> None:
+        """Types."""
+        self._write(content)

@@ -5,9 +5,11 @@ Owns which domains are this cloud's, and what libvirt's states and errors mean. 
 
 import contextlib
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -70,8 +72,10 @@ def domains_list(connection: Any, cloud_id: str) -> list[Guest]:
         with _gone_is_fine():
             metadata = _metadata(domain)
             if metadata is not None and metadata.identity.cloud_id == cloud_id:
+                power = _power(domain)
+                run = _incarnation(domain) if power is Power.RUNNING else ""
                 guests.append(
-                    Guest(metadata.identity, True, _power(domain), metadata.applied_generation)
+                    Guest(metadata.identity, True, power, metadata.applied_generation, run)
                 )
     return guests
 
@@ -100,6 +104,11 @@ def domain_start(connection: Any, identity: Identity) -> None:
         time.sleep(LOOK_AGAIN_S)
     if _power(domain) is Power.RUNNING:
         return
+    metadata = _metadata(domain)
+    if metadata is not None:
+        # What runs takes the name of its start with it: the next one has another.
+        config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        _write(domain, replace(metadata, started=uuid.uuid4().hex), config)
     with _refusal_is_final():
         domain.createWithFlags(0)
 
@@ -110,11 +119,35 @@ def domain_mark(connection: Any, identity: Identity, generation: int) -> None:
     metadata = _metadata(domain)
     if metadata is None or metadata.applied_generation >= generation:
         return
-    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() == 1 else 0
-    if domain.isActive() == 1:
-        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-    text = metadata_text(replace(metadata, applied_generation=generation))
-    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, flags)
+    if domain.isPersistent() == 1:
+        marked = replace(metadata, applied_generation=generation)
+        _write(domain, marked, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    live = read_metadata(domain.XMLDesc(0))
+    if domain.isActive() == 1 and live is not None:
+        marked = replace(live, applied_generation=generation)
+        _write(domain, marked, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def domain_ask_to_stop(connection: Any, identity: Identity) -> None:
+    """Presses the ACPI power button, if there is such a domain and it runs."""
+    domain = _own(connection, identity)
+    if domain is None or domain.isActive() != 1:
+        return
+    try:
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise
+
+
+def domain_console(connection: Any, identity: Identity) -> str | None:
+    """The path of the terminal that is the guest's serial console; None if it does not run."""
+    domain = _own(connection, identity)
+    if domain is None or domain.isActive() != 1:
+        return None
+    description = ElementTree.fromstring(domain.XMLDesc(0))  # noqa: S314  # libvirtd's own
+    source = description.find("devices/serial[@type='pty']/source")
+    return None if source is None else source.get("path")
 
 
 def domain_stop(connection: Any, identity: Identity) -> None:
@@ -177,6 +210,18 @@ def _lookup(connection: Any, identity: Identity) -> Any | None:
 def _metadata(domain: Any) -> GuestMetadata | None:
     # The inactive description, since what stands there outlives the machine.
     return read_metadata(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def _write(domain: Any, metadata: GuestMetadata, where: int) -> None:
+    text = metadata_text(metadata)
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, where)
+
+
+def _incarnation(domain: Any) -> str:
+    # The number is libvirt's and tells apart a start that was not ours; alone it would come again
+    # after a libvirtd without guests was restarted.
+    live = read_metadata(domain.XMLDesc(0))
+    return f"{'' if live is None else live.started}.{domain.ID()}"
 
 
 def _power(domain: Any) -> Power:

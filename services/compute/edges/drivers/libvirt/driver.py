@@ -8,6 +8,8 @@ import asyncio
 import errno
 import platform
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +19,7 @@ from services.compute.edges.drivers.libvirt import domains
 from services.compute.edges.drivers.libvirt.capacity import capacity
 from services.compute.edges.drivers.libvirt.choice import Choice, choose
 from services.compute.edges.drivers.libvirt.connection import Connection, ended
-from services.compute.edges.drivers.libvirt.console_log import let_go_of_old, read_log
+from services.compute.edges.drivers.libvirt.console_log import let_go_of_old, read_from, read_log
 from services.compute.edges.drivers.libvirt.domain_xml import BackingImage, Machine, domain_xml
 from services.compute.edges.drivers.libvirt.guest_folder import (
     GuestFolder,
@@ -31,18 +33,20 @@ from services.compute.edges.drivers.libvirt.guest_metadata import (
     domain_name_start,
 )
 from services.compute.edges.drivers.libvirt.kernel_image import unpack_kernel
+from services.compute.edges.drivers.libvirt.keyboard import TerminalKeyboard
 from services.compute.edges.drivers.libvirt.kvm_probe import kvm_answer
 from services.compute.edges.drivers.libvirt.qemu_img import make_disk
+from services.compute.flows.console_ports import ConsoleLog, ConsolePiece, Keyboard
 from services.compute.flows.ports import (
     Capabilities,
-    ConsoleLog,
     Driver,
     GuestChanged,
     GuestSpec,
     ImageFile,
     StepFailed,
 )
-from services.compute.logic.guest import Guest, Identity
+from services.compute.logic.guest import NO_NOTES, Guest, Identity, Notes
+from services.domain.errors import NotFound
 from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
@@ -89,7 +93,9 @@ class LibvirtDriver:
                 image_kinds=(ImageKind.QCOW2, ImageKind.RAW, ImageKind.KERNEL),
                 architectures=(self._architecture,),
                 console_output=True,
+                console_input=True,
                 config_drive=True,
+                graceful_stop=True,
             )
         return self._capabilities
 
@@ -106,7 +112,8 @@ class LibvirtDriver:
         )
         finished = {guest.identity for guest in defined}
         half_made = [Guest(i, False, Power.OFF, 0) for i in begun if i not in finished]
-        return [*defined, *half_made]
+        noted = [replace(g, notes=begun.get(g.identity, NO_NOTES)) for g in defined]
+        return [*noted, *half_made]
 
     async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
         """Disk, config drive, definition; raises Conflict if the place is another claim's."""
@@ -128,6 +135,17 @@ class LibvirtDriver:
             partial(domains.domain_mark, identity=identity, generation=generation)
         )
 
+    async def write_notes(self, identity: Identity, notes: Notes) -> None:
+        """In the guest's folder; raises NotFound if that is not there."""
+        folder = GuestFolder(self._state_dir, self._own(identity).instance_id)
+        await self._in_thread(partial(_write_notes, folder, identity, notes))
+
+    async def ask_guest_to_stop(self, identity: Identity) -> None:
+        """By ACPI."""
+        await self._connection.call(
+            partial(domains.domain_ask_to_stop, identity=self._own(identity))
+        )
+
     async def stop_guest(self, identity: Identity) -> None:
         """At once, as if the plug were pulled."""
         await self._connection.call(partial(domains.domain_stop, identity=self._own(identity)))
@@ -143,6 +161,24 @@ class LibvirtDriver:
         """What QEMU wrote to the guest's log file."""
         folder = GuestFolder(self._state_dir, self._own(identity).instance_id)
         return await self._in_thread(partial(_read_log, folder, identity, max_bytes))
+
+    async def read_console_from(
+        self, identity: Identity, offset: int | None, max_bytes: int
+    ) -> ConsolePiece:
+        """From the same file."""
+        folder = GuestFolder(self._state_dir, self._own(identity).instance_id)
+        return await self._in_thread(partial(_read_from, folder, identity, offset, max_bytes))
+
+    @asynccontextmanager
+    async def open_keyboard(self, identity: Identity) -> AsyncIterator[Keyboard]:
+        """The terminal that QEMU made, found anew after each boot."""
+        console = partial(domains.domain_console, identity=self._own(identity))
+        keyboard = TerminalKeyboard(partial(self._connection.call, console))
+        try:
+            await keyboard.connect()
+            yield keyboard
+        finally:
+            keyboard.close()
 
     async def watch_guests(self) -> AsyncIterator[GuestChanged]:
         """From libvirt's events; meanwhile opens the connection again if libvirtd was restarted."""
@@ -170,13 +206,13 @@ class LibvirtDriver:
             raise ValueError(f"not a guest of cloud {self._cloud_id}: {identity}")
         return checked(identity)
 
-    def _begun(self) -> list[Identity]:
-        begun = []
+    def _begun(self) -> dict[Identity, Notes]:
+        begun = {}
         for folder in guest_folders(self._state_dir):
             let_go_of_old(folder.console_log)
             identity = folder.identity()
             if identity is not None and identity.cloud_id == self._cloud_id:
-                begun.append(identity)
+                begun[identity] = folder.notes()
         return begun
 
     def _make_files(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
@@ -234,6 +270,20 @@ def _erase_folder(folder: GuestFolder, identity: Identity) -> None:
     there = folder.identity()
     if there is None or there == identity:
         folder.erase()
+
+
+def _write_notes(folder: GuestFolder, identity: Identity, notes: Notes) -> None:
+    if folder.identity() != identity:
+        raise NotFound("GUEST_NOT_FOUND", f"there is no guest {identity}")
+    folder.write_notes(notes)
+
+
+def _read_from(
+    folder: GuestFolder, identity: Identity, offset: int | None, max_bytes: int
+) -> ConsolePiece:
+    if folder.identity() != identity:
+        raise StepFailed("CONSOLE_NOT_READY", "there is no such guest")
+    return read_from(folder.console_log, offset, max_bytes)
 
 
 def _read_log(folder: GuestFolder, identity: Identity, max_bytes: int) -> ConsoleLog:

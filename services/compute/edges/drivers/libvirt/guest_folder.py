@@ -8,16 +8,18 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from services.compute.edges.drivers.libvirt.guest_metadata import checked
-from services.compute.logic.guest import Identity
+from services.compute.logic.guest import NO_NOTES, Asking, Identity, Notes
 from services.domain.errors import Conflict
 
 INSTANCES = "instances"
 PARTIAL = ".partial"
 
 _IDENTITY = "identity.json"
+_NOTES = "notes.json"
 
 
 class GuestFolder:
@@ -29,6 +31,7 @@ class GuestFolder:
         self.config_drive = self.path / "config.iso"
         self.console_log = self.path / "console.log"
         self._identity = self.path / _IDENTITY
+        self._notes = self.path / _NOTES
 
     def claim(self, identity: Identity) -> None:
         """Makes the folder for a guest; raises Conflict if it is another claim's."""
@@ -56,6 +59,24 @@ class GuestFolder:
             return checked(Identity(written["cloud_id"], written["instance_id"], written["epoch"]))
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
+
+    def write_notes(self, notes: Notes) -> None:
+        """Puts the notes, durably, in the place of older ones."""
+        with whole_file(self._notes) as partial:
+            partial.write_text(json.dumps(asdict(notes)))
+
+    def notes(self) -> Notes:
+        """The notes, or those of a guest beside which nothing was noted."""
+        try:
+            written = json.loads(self._notes.read_bytes())
+            asked = written["asked"]
+            return Notes(
+                int(written["boot"]),
+                str(written["was"]),
+                None if asked is None else Asking(**asked),
+            )
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return NO_NOTES
 
     def erase(self) -> None:
         """Removes the folder and all in it; it can be repeated after an interruption."""

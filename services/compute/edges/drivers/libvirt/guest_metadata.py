@@ -1,4 +1,5 @@
-"""What stead writes into a domain of libvirt: whose it is, under which claim, and what was applied.
+"""What stead writes into a domain of libvirt: whose it is, under which claim, what was applied, and
+which start of it this is.
 
 Owns the element and its reading. Other elements of a domain's metadata belong to others.
 """
@@ -20,10 +21,13 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 @dataclass(frozen=True, slots=True)
 class GuestMetadata:
-    """Identity, and the newest generation that is fully applied (0 if none)."""
+    """Identity, the newest generation that is fully applied (0 if none), and a name for the newest
+    start ("" before the first).
+    """
 
     identity: Identity
     applied_generation: int
+    started: str = ""
 
 
 def checked(identity: Identity) -> Identity:
@@ -57,6 +61,7 @@ def metadata_element(metadata: GuestMetadata) -> ElementTree.Element:
             "instance": identity.instance_id,
             "epoch": str(identity.epoch),
             "applied-generation": str(metadata.applied_generation),
+            "started": metadata.started,
         },
     )
 
@@ -79,6 +84,6 @@ def read_metadata(domain_xml: str) -> GuestMetadata | None:
         return None
     identity = Identity(element.get("cloud", ""), element.get("instance", ""), int(epoch))
     try:
-        return GuestMetadata(checked(identity), int(generation))
+        return GuestMetadata(checked(identity), int(generation), element.get("started", ""))
     except ValueError:
         return None
