@@ -5,7 +5,8 @@ Keeps what api can tell apart; chooses no hosts by itself and forgets everything
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -15,11 +16,14 @@ from stead.v1 import host_pb2, instance_pb2
 from services.domain.errors import CloudError, Conflict, NotFound, Unavailable
 from services.runtime.rpc import server
 from tests.fakes.conductor_rows import HOST, INSTANCE
-from tests.fakes.conductor_wishes import Wishes, item_error
+from tests.fakes.conductor_wishes import Wishes
+from tests.fakes.item_error import item_error
 
 
 class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
-    """The server. `after_read` is called between two answers, to disturb whoever reads on."""
+    """The server. `after_read` is called between two answers, to disturb whoever reads on; rounds
+    with `held` set wait for it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,6 +32,9 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
         self.observed: list[conductor_pb2.HostObservation] = []
         self.rounds: list[int] = []
         self.beats_to_refuse = 0
+        self.conversations = 0
+        self.rounds_held = 0
+        self.held: asyncio.Event | None = None
         self.after_read: Callable[[conductor_pb2.Query], Awaitable[None]] | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -44,6 +51,43 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
             await self._server.stop(0)
             self._server = None
 
+    async def Converse(
+        self, request_iterator: AsyncIterator[conductor_pb2.ConverseRequest], context: Any
+    ) -> AsyncIterator[conductor_pb2.ConverseResponse]:
+        """Answers rounds as they are done."""
+        self.conversations += 1
+        answers: asyncio.Queue[conductor_pb2.ConverseResponse | None] = asyncio.Queue()
+
+        async def hear() -> None:
+            async with asyncio.TaskGroup() as group:
+                async for round_ in request_iterator:
+                    group.create_task(self._round(round_, answers))
+            answers.put_nowait(None)
+
+        hearing = asyncio.create_task(hear())
+        try:
+            while (answer := await answers.get()) is not None:
+                yield answer
+        finally:
+            hearing.cancel()
+
+    async def _round(
+        self,
+        round_: conductor_pb2.ConverseRequest,
+        answers: asyncio.Queue[conductor_pb2.ConverseResponse | None],
+    ) -> None:
+        which = round_.WhichOneof("round") or ""
+        if self.held is not None:
+            self.rounds_held += 1
+            await self.held.wait()
+        said: dict[str, Any] = {}
+        try:
+            answering = getattr(self, which.capitalize())
+            said[which] = await answering(getattr(round_, which), None)
+        except CloudError as refused:
+            said = {"error": item_error(refused)}
+        answers.put_nowait(conductor_pb2.ConverseResponse(number=round_.number, **said))
+
     async def Accept(
         self, request: conductor_pb2.AcceptRequest, context: Any
     ) -> conductor_pb2.AcceptResponse:
@@ -57,7 +101,7 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
         self, request: conductor_pb2.ReadRequest, context: Any
     ) -> conductor_pb2.ReadResponse:
         """One answer per question."""
-        results = []
+        results: list[conductor_pb2.QueryResult] = []
         for query in request.queries:
             results.append(self.answer(query))
             if self.after_read is not None:

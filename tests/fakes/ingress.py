@@ -41,6 +41,59 @@ class FakeHost:
         return max((w.revision for w in self.claims.values()), default=0)
 
 
+class FakeLine:
+    """A console for which the control plane asked: what its host sends, and what is typed."""
+
+    def __init__(self) -> None:
+        self.opened: int | None = None
+        self.content = bytearray()
+        self.failure = ""
+        self.over = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self._typed: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+
+    def type(self, content: bytes) -> None:
+        """Sends to the guest."""
+        self._typed.put_nowait(content)
+
+    def hang_up(self) -> None:
+        """Ends the call, as when the user goes."""
+        self._typed.put_nowait(None)
+
+    async def until(self, holds: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+        """Waits until something that came makes `holds` true."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(holds)
+
+    async def carry(
+        self, parts: AsyncIterator[compute_pb2.AttachRequest]
+    ) -> AsyncIterator[compute_pb2.AttachResponse]:
+        """One call of the host."""
+        hearing = asyncio.ensure_future(self._hear(parts))
+        hearing.add_done_callback(lambda _: self.hang_up())
+        try:
+            while (typed := await self._typed.get()) is not None:
+                yield compute_pb2.AttachResponse(input=typed)
+        finally:
+            hearing.cancel()
+            self.over.set()
+
+    async def _hear(self, parts: AsyncIterator[compute_pb2.AttachRequest]) -> None:
+        async for part in parts:
+            match part.WhichOneof("part"):
+                case "console_opened":
+                    self.opened = part.console_opened
+                case "chunk":
+                    self.content += part.chunk
+                case "failure":
+                    self.failure = part.failure.reason
+            async with self._changed:
+                self._changed.notify_all()
+            await self.reading.wait()
+
+
 class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     """The server. `want` changes what is wanted; `changed` is notified of everything heard."""
 
@@ -56,6 +109,7 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
         self.hold_fetches.set()
         self.acknowledging = True
         self.answers: dict[str, list[compute_pb2.AttachRequest]] = {}
+        self.lines: dict[str, FakeLine] = {}
         self.changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
 
@@ -145,8 +199,12 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     async def Attach(  # the contract's name
         self, request_iterator: AsyncIterator[compute_pb2.AttachRequest], context: Any
     ) -> AsyncIterator[compute_pb2.AttachResponse]:
-        parts = [part async for part in request_iterator]
-        self.answers[parts[0].ticket] = parts[1:]
+        first = await anext(request_iterator)
+        if first.ticket in self.lines:
+            async for typed in self.lines[first.ticket].carry(request_iterator):
+                yield typed
+            return
+        self.answers[first.ticket] = [part async for part in request_iterator]
         await self._notify()
         yield compute_pb2.AttachResponse()
 

@@ -5,11 +5,11 @@ from the token alone; no other metadata is looked at.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
 
+from services.api.edges import present_call
 from services.api.edges.tokens import Tokens
 from services.api.logic.caller import Caller, Role, may
 from services.domain.errors import CloudError, Denied, Unauthenticated
@@ -18,36 +18,61 @@ from services.runtime.rpc import wrap_handler
 OPEN = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
 
 _V1 = "/stead.v1."
-ROLES: Mapping[str, Role] = {
-    f"{_V1}InstanceService/CreateInstance": Role.MEMBER,
-    f"{_V1}InstanceService/GetInstance": Role.READER,
-    f"{_V1}InstanceService/ListInstances": Role.READER,
-    f"{_V1}InstanceService/DeleteInstance": Role.MEMBER,
-    f"{_V1}InstanceService/WatchInstances": Role.READER,
-    f"{_V1}InstanceService/GetConsoleOutput": Role.READER,
-    f"{_V1}OperationService/GetOperation": Role.READER,
-    f"{_V1}OperationService/ListOperations": Role.READER,
-    f"{_V1}OperationService/WaitOperation": Role.READER,
-    f"{_V1}FlavorService/CreateFlavor": Role.CLOUD_ADMIN,
-    f"{_V1}FlavorService/GetFlavor": Role.READER,
-    f"{_V1}FlavorService/ListFlavors": Role.READER,
-    f"{_V1}FlavorService/DeleteFlavor": Role.CLOUD_ADMIN,
-    f"{_V1}ImageService/ImportImage": Role.MEMBER,
-    f"{_V1}ImageService/GetImage": Role.READER,
-    f"{_V1}ImageService/ListImages": Role.READER,
-    f"{_V1}ImageService/DeleteImage": Role.MEMBER,
-    f"{_V1}HostService/GetHost": Role.CLOUD_ADMIN,
-    f"{_V1}HostService/ListHosts": Role.CLOUD_ADMIN,
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Role.READER,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Role.READER,
+_BY_ROLE: Mapping[Role, tuple[str, ...]] = {
+    Role.READER: (
+        f"{_V1}InstanceService/GetInstance",
+        f"{_V1}InstanceService/ListInstances",
+        f"{_V1}InstanceService/WatchInstances",
+        f"{_V1}InstanceService/GetConsoleOutput",
+        f"{_V1}OperationService/GetOperation",
+        f"{_V1}OperationService/ListOperations",
+        f"{_V1}OperationService/WaitOperation",
+        f"{_V1}OperationService/WatchOperation",
+        f"{_V1}OperationService/WatchOperations",
+        f"{_V1}FlavorService/GetFlavor",
+        f"{_V1}FlavorService/ListFlavors",
+        f"{_V1}ImageService/GetImage",
+        f"{_V1}ImageService/ListImages",
+        f"{_V1}KeyPairService/GetKeyPair",
+        f"{_V1}KeyPairService/ListKeyPairs",
+        f"{_V1}ProjectService/GetProject",
+        f"{_V1}ProjectService/ListProjects",
+        f"{_V1}QuotaService/GetQuota",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ),
+    Role.MEMBER: (
+        f"{_V1}InstanceService/CreateInstance",
+        f"{_V1}InstanceService/BatchCreateInstances",
+        f"{_V1}InstanceService/UpdateInstance",
+        f"{_V1}InstanceService/StartInstance",
+        f"{_V1}InstanceService/StopInstance",
+        f"{_V1}InstanceService/RebootInstance",
+        f"{_V1}InstanceService/DeleteInstance",
+        f"{_V1}InstanceService/OpenConsole",
+        f"{_V1}OperationService/CancelOperation",
+        f"{_V1}ImageService/ImportImage",
+        f"{_V1}ImageService/DeleteImage",
+        f"{_V1}KeyPairService/CreateKeyPair",
+        f"{_V1}KeyPairService/DeleteKeyPair",
+    ),
+    Role.CLOUD_ADMIN: (
+        f"{_V1}FlavorService/CreateFlavor",
+        f"{_V1}FlavorService/DeleteFlavor",
+        f"{_V1}HostService/GetHost",
+        f"{_V1}HostService/ListHosts",
+        f"{_V1}HostService/WatchHosts",
+        f"{_V1}HostService/EnableHost",
+        f"{_V1}HostService/DisableHost",
+        f"{_V1}ProjectService/CreateProject",
+        f"{_V1}ProjectService/UpdateProject",
+        f"{_V1}ProjectService/DeleteProject",
+        f"{_V1}QuotaService/UpdateQuota",
+    ),
 }
-
-_caller: ContextVar[Caller] = ContextVar("caller")
-
-
-def caller() -> Caller:
-    """Who makes the present call."""
-    return _caller.get()
+ROLES: Mapping[str, Role] = {
+    method: role for role, methods in _BY_ROLE.items() for method in methods
+}
 
 
 class Authentication(grpc.aio.ServerInterceptor):
@@ -66,30 +91,26 @@ class Authentication(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method in OPEN:
             return handler
-        metadata = handler_call_details.invocation_metadata
-        if handler is None:
-            return self._unknown(metadata)
 
         async def unary(call: Callable[..., Awaitable[Any]], request: Any, context: Any) -> Any:
-            _caller.set(self.admitted(method, metadata))
+            self._begin(method, context)
             return await call(request, context)
 
         async def stream(
             call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
         ) -> AsyncIterator[Any]:
-            _caller.set(self.admitted(method, metadata))
+            self._begin(method, context)
             async for message in call(request, context):
                 yield message
 
         return wrap_handler(handler, unary, stream)
 
-    def _unknown(self, metadata: Any) -> Any:
-        """Strangers do not learn which methods there are: for them any is UNAUTHENTICATED."""
-        try:
-            self._tokens.caller(_bearer(metadata))
-        except Unauthenticated as error:
-            return _refusing(error)
-        return None
+    def _begin(self, method: str, context: Any) -> None:
+        metadata = context.invocation_metadata()
+        caller = self.admitted(method, metadata)
+        present_call.begin(
+            caller, context.time_remaining(), lambda: self.admitted(method, metadata)
+        )
 
     def admitted(self, method: str, metadata: Any) -> Caller:
         """The caller, if it may call this method. Raises Unauthenticated, Denied (ROLE_MISSING)."""
@@ -103,6 +124,23 @@ class Authentication(grpc.aio.ServerInterceptor):
                 metadata={"needed": word},
             )
         return found
+
+
+class Strangers(grpc.GenericRpcHandler):
+    """Answers calls of methods that are not there: strangers do not learn which ones there are, for
+    them any is UNAUTHENTICATED.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    def service(self, handler_call_details: Any) -> Any:
+        """A handler that refuses; None, which is UNIMPLEMENTED, for who has a token."""
+        try:
+            self._tokens.caller(_bearer(handler_call_details.invocation_metadata))
+        except Unauthenticated as error:
+            return _refusing(error)
+        return None
 
 
 def _refusing(error: CloudError) -> Any:

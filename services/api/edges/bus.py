@@ -10,7 +10,7 @@ from stead.internal.v1 import compute_pb2, resource_pb2
 
 from services.api.edges.conductor_messages import changes_from
 from services.api.flows.follow_feed import Feed
-from services.api.flows.ports import Question
+from services.api.flows.ports import ConsoleLogAsk, ConsoleOpening, Question
 from services.domain.errors import Unavailable
 from services.runtime import bus, subjects
 
@@ -36,8 +36,14 @@ class Questions:
             instance_id=question.instance_id,
             epoch=question.epoch,
             ingress_endpoint=self._ingress_endpoint,
-            console_log=compute_pb2.ConsoleLogAsk(max_bytes=question.max_bytes),
         )
+        match question.ask:
+            case ConsoleLogAsk(max_bytes):
+                message.console_log.max_bytes = max_bytes
+            case ConsoleOpening(offset, write, take_over):
+                message.console.CopyFrom(
+                    compute_pb2.ConsoleAsk(offset=offset, write=write, take_over=take_over)
+                )
         subject = subjects.host_question(self._cloud_id, question.host_id)
         await self._bus.publish(subject, message.SerializeToString())
 

@@ -15,7 +15,14 @@ from services.api.edges.conductor import HostRecords
 from services.api.flows import attend_host as attending
 from services.api.flows.fetch_blob import BlobAsk, fetch_blob
 from services.api.flows.ports import ImageStore
-from services.api.flows.read_console import AttachPart, ConsoleEnd, HostFailure, Tickets, attach
+from services.api.flows.read_console import (
+    AttachPart,
+    ConsoleEnd,
+    HostFailure,
+    LineOpened,
+    Tickets,
+    attach,
+)
 from services.domain.errors import Invalid
 from services.runtime.clock import Clock
 
@@ -55,8 +62,8 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
     ) -> AsyncIterator[pb.AttachResponse]:
         """Answers a question."""
-        await attach(self._tickets, _attached(request_iterator))
-        yield pb.AttachResponse()
+        async for typed in attach(self._tickets, _attached(request_iterator)):
+            yield pb.AttachResponse(input=typed)
 
 
 async def _sayings(
@@ -116,6 +123,8 @@ async def _attached(requests: AsyncIterator[pb.AttachRequest]) -> AsyncIterator[
                 yield request.ticket
             case "chunk":
                 yield request.chunk
+            case "console_opened":
+                yield LineOpened(request.console_opened)
             case "console_log_end":
                 yield ConsoleEnd(request.console_log_end.start_offset)
             case "failure":

@@ -1,11 +1,15 @@
 """The conductor: every question goes through a lane, so that what comes at once travels in one
-call.
+round of the conversation.
 
-Owns the lanes, the deadline of a call, and the turn from ItemError to the error that the caller
-sees.
+Owns the lanes, the deadline of a round, and what a call takes along: how long its caller still
+waits, and its trace. What is rare (the log, a host's welcome and view) is a call of its own.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -13,13 +17,17 @@ from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc
 
 from services.api.edges.conductor_messages import (
     accepted_from,
+    batched_to,
     caller_to,
     changes_from,
+    error_from,
     mutation_to,
     page_from,
     query_to,
     register_to,
 )
+from services.api.edges.conversation import Conversation
+from services.api.edges.present_call import time_left_s
 from services.api.flows.ports import (
     Accepted,
     BeatKnown,
@@ -31,27 +39,28 @@ from services.api.flows.ports import (
 )
 from services.api.logic.caller import Caller
 from services.api.logic.row import Page, PageQuery, Row
-from services.domain.errors import CloudError
+from services.domain.errors import CloudError, NoCapacity, WrongState
 from services.domain.kinds import ResourceKind
 from services.domain.observation import ObservationOutcome
 from services.runtime import rpc
 from services.runtime.lane import Lane
+from services.runtime.telemetry import current_trace
 
 CALL_S = 5.0
-CALL_BYTES_MAX = 1024 * 1024
 PAGES_MAX = 8
+TIME_LEFT_MAX_MS = 2**31 - 1
 
-Sized = TypeVar("Sized", conductor_pb2.Mutation, conductor_pb2.HostObservation)
 Answer = TypeVar("Answer")
 
 
 class Conductor:
     """What users ask: implements `flows.ports.Conductor`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub: conductor_pb2_grpc.ConductorServiceAsyncStub = (
-            conductor_pb2_grpc.ConductorServiceStub(channel)
-        )
+    def __init__(
+        self, stub: conductor_pb2_grpc.ConductorServiceAsyncStub, conversation: Conversation
+    ) -> None:
+        self._stub = stub
+        self._conversation = conversation
         self._accept: Lane[conductor_pb2.Mutation, Accepted] = Lane(
             self._send_accept, name="accept"
         )
@@ -66,24 +75,49 @@ class Conductor:
 
     async def wish_accept(self, caller: Caller, wish: Wish) -> Accepted:
         """Commits a mutation."""
-        return await self._accept.submit(mutation_to(caller, wish), caller.project_id)
+        try:
+            return await self._queued(mutation_to(caller, wish), caller)
+        except WrongState as refused:
+            refused.metadata.setdefault("id", getattr(wish, "id", ""))
+            raise
+
+    async def batch_accept(
+        self, caller: Caller, wishes: Sequence[Wish], fingerprint: bytes
+    ) -> list[Accepted | CloudError]:
+        """Commits new instances, each for itself."""
+        answers: list[asyncio.Future[Accepted]] = []
+        try:
+            for index, wish in enumerate(wishes):
+                answers.append(self._queued(batched_to(caller, wish, index, fingerprint), caller))
+        except NoCapacity:
+            for answer in answers:
+                answer.cancel()
+            raise
+        results: list[Accepted | CloudError] = []
+        for result in await asyncio.gather(*answers, return_exceptions=True):
+            if not isinstance(result, Accepted | CloudError):
+                raise result
+            results.append(result)
+        return results
 
     async def image_register(
         self, caller: Caller, description: ImageDescription, *, min_disk_gib: int
     ) -> Accepted:
         """Commits an image whose bytes are in the store."""
         mutation = register_to(caller, description, min_disk_gib)
-        return await self._accept.submit(mutation, caller.project_id)
+        return await self._queued(mutation, caller)
 
     async def row_read(self, caller: Caller, kind: ResourceKind, row_id: str) -> Row | None:
         """One row as of the newest commit."""
         query = conductor_pb2.Query(caller=caller_to(caller), kind=kind.value, id=row_id)  # type: ignore[arg-type]  # same numbers
-        page = await self._read.submit(query, caller.project_id)
+        page = await self._read.submit(query, caller.project_id, time_left_s=time_left_s())
         return page.rows[0] if page.rows else None
 
     async def page_read(self, caller: Caller, query: PageQuery) -> Page:
         """Rows of one noun."""
-        return await self._read_pages.submit(query_to(caller, query), caller.project_id)
+        return await self._read_pages.submit(
+            query_to(caller, query), caller.project_id, time_left_s=time_left_s()
+        )
 
     async def changes_read(self, after_revision: int, limit: int) -> Changes:
         """The change log above a revision, and its head."""
@@ -91,35 +125,45 @@ class Conductor:
         answer = await _called(self._stub.ReadChanges(request, timeout=CALL_S))
         return changes_from(answer.batch)
 
+    def _queued(self, mutation: conductor_pb2.Mutation, caller: Caller) -> asyncio.Future[Accepted]:
+        left_s, trace = time_left_s(), current_trace()
+        if left_s is not None:
+            # 0 would stand for ever.
+            mutation.time_left_ms = max(1, min(math.ceil(left_s * 1000), TIME_LEFT_MAX_MS))
+        mutation.trace.correlation_id = trace.correlation_id
+        mutation.trace.traceparent = trace.traceparent
+        return self._accept.put(
+            mutation, caller.project_id, size_bytes=mutation.ByteSize(), time_left_s=left_s
+        )
+
     async def _send_accept(
         self, mutations: Sequence[conductor_pb2.Mutation]
     ) -> list[Accepted | Exception]:
-        results: list[conductor_pb2.MutationResult] = []
-        for part in _parts(mutations):
-            request = conductor_pb2.AcceptRequest(mutations=part)
-            answer = await _called(self._stub.Accept(request, timeout=CALL_S))
-            results.extend(answer.results)
-        return [_item(result, accepted_from) for result in results]
+        request = conductor_pb2.AcceptRequest(mutations=mutations)
+        round_ = conductor_pb2.ConverseRequest(accept=request)
+        answer = await self._conversation.ask(round_, CALL_S)
+        return [accepted_from(result) for result in answer.accept.results]
 
     async def _send_read(self, queries: Sequence[conductor_pb2.Query]) -> list[Page | Exception]:
-        request = conductor_pb2.ReadRequest(queries=queries)
+        round_ = conductor_pb2.ConverseRequest(read=conductor_pb2.ReadRequest(queries=queries))
         try:
-            answer = await self._stub.Read(request, timeout=CALL_S)
-        except grpc.aio.AioRpcError as failed:
-            if failed.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or len(queries) == 1:
-                raise rpc.error_of(failed) from failed
+            answer = await self._conversation.ask(round_, CALL_S)
+        except NoCapacity:
+            if len(queries) == 1:
+                raise
             # Together their rows are too large for one message: nobody suffers for another's.
             return [(await self._send_read([query]))[0] for query in queries]
-        return [page_from(result) for result in answer.results]
+        return [page_from(result) for result in answer.read.results]
 
 
 class HostRecords:
     """What hosts say: implements `flows.ports.HostRecords`."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub: conductor_pb2_grpc.ConductorServiceAsyncStub = (
-            conductor_pb2_grpc.ConductorServiceStub(channel)
-        )
+    def __init__(
+        self, stub: conductor_pb2_grpc.ConductorServiceAsyncStub, conversation: Conversation
+    ) -> None:
+        self._stub = stub
+        self._conversation = conversation
         self._observe: Lane[conductor_pb2.HostObservation, ObservationOutcome] = Lane(
             self._send_observe, name="observe"
         )
@@ -142,7 +186,7 @@ class HostRecords:
         request = conductor_pb2.ReadViewRequest(host_id=host_id, incarnation=incarnation)
         answer = await _called(self._stub.ReadView(request, timeout=CALL_S))
         if answer.HasField("error"):
-            raise _error(answer.error)
+            raise error_from(answer.error)
         return answer.view
 
     async def digests_read(self, host_id: str, incarnation: int) -> frozenset[str]:
@@ -158,7 +202,7 @@ class HostRecords:
         item = conductor_pb2.HostObservation(
             host_id=host_id, incarnation=incarnation, observation=observation
         )
-        return await self._observe.submit(item, host_id)
+        return await self._observe.submit(item, host_id, size_bytes=item.ByteSize())
 
     async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:
         """Renews the host's lease."""
@@ -168,19 +212,17 @@ class HostRecords:
     async def _send_observe(
         self, observations: Sequence[conductor_pb2.HostObservation]
     ) -> list[ObservationOutcome | Exception]:
-        outcomes: list[ObservationOutcome | Exception] = []
-        for part in _parts(observations):
-            request = conductor_pb2.ObserveRequest(observations=part)
-            answer = await _called(self._stub.Observe(request, timeout=CALL_S))
-            outcomes.extend(ObservationOutcome(result.outcome) for result in answer.results)
-        return outcomes
+        request = conductor_pb2.ObserveRequest(observations=observations)
+        round_ = conductor_pb2.ConverseRequest(observe=request)
+        answer = await self._conversation.ask(round_, CALL_S)
+        return [ObservationOutcome(result.outcome) for result in answer.observe.results]
 
     async def _send_beat(
         self, beats: Sequence[conductor_pb2.HostBeat]
     ) -> list[BeatKnown | Exception]:
-        request = conductor_pb2.BeatRequest(beats=beats)
-        answer = await _called(self._stub.Beat(request, timeout=CALL_S))
-        return [BeatKnown(r.superseded, r.wanted_revision) for r in answer.results]
+        round_ = conductor_pb2.ConverseRequest(beat=conductor_pb2.BeatRequest(beats=beats))
+        answer = await self._conversation.ask(round_, CALL_S)
+        return [BeatKnown(r.superseded, r.wanted_revision) for r in answer.beat.results]
 
     async def _send_greet(
         self, hellos: Sequence[compute_pb2.Hello]
@@ -188,7 +230,7 @@ class HostRecords:
         (hello,) = hellos
         request = conductor_pb2.GreetRequest(hello=hello)
         answer = await _called(self._stub.Greet(request, timeout=CALL_S))
-        return [_error(answer.error) if answer.HasField("error") else answer.view]
+        return [error_from(answer.error) if answer.HasField("error") else answer.view]
 
 
 async def _called(call: Awaitable[Answer]) -> Answer:
@@ -196,29 +238,3 @@ async def _called(call: Awaitable[Answer]) -> Answer:
         return await call
     except grpc.aio.AioRpcError as failed:
         raise rpc.error_of(failed) from failed
-
-
-def _item(
-    result: conductor_pb2.MutationResult,
-    convert: Callable[[conductor_pb2.MutationResult], Accepted],
-) -> Accepted | Exception:
-    return _error(result.error) if result.HasField("error") else convert(result)
-
-
-def _error(error: conductor_pb2.ItemError) -> CloudError:
-    return rpc.error_from(
-        error.code, error.reason, error.message, field=error.field, metadata=dict(error.metadata)
-    )
-
-
-def _parts(items: Sequence[Sized]) -> list[list[Sized]]:
-    parts: list[list[Sized]] = []
-    size_bytes = CALL_BYTES_MAX
-    for item in items:
-        item_bytes = item.ByteSize()
-        if not parts or size_bytes + item_bytes > CALL_BYTES_MAX:
-            parts.append([])
-            size_bytes = 0
-        parts[-1].append(item)
-        size_bytes += item_bytes
-    return parts

@@ -1,34 +1,110 @@
 """stead.v1.HostService: converts, calls a flow, converts back."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from stead.v1 import host_pb2 as pb
-from stead.v1 import host_pb2_grpc
+from stead.v1 import host_pb2_grpc, operation_pb2
 
-from services.api.edges import public_messages
-from services.api.edges.authentication import caller
-from services.api.flows.get_row import get_row
-from services.api.flows.list_rows import ListAsk, list_rows
-from services.api.flows.ports import Conductor
+from services.api.edges import present_call
+from services.api.edges.desk import Desk, bookmark_s
+from services.api.edges.public_messages import fill_host, fill_operation
+from services.api.flows.list_rows import ListAsk
+from services.api.flows.ports import Accepted
+from services.api.flows.watch_rows import (
+    Bookmark,
+    Changed,
+    Existing,
+    Left,
+    SnapshotDone,
+    WatchAsk,
+    WatchEvent,
+)
 from services.domain.kinds import ResourceKind
 
 
 class HostServicer(host_pb2_grpc.HostServiceServicer):
     """The front desk for hosts."""
 
-    def __init__(self, conductor: Conductor, *, page_key: bytes) -> None:
-        self._conductor = conductor
-        self._page_key = page_key
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     async def GetHost(self, request: pb.GetHostRequest, context: Any) -> pb.GetHostResponse:
         """Shows one host."""
-        row = await get_row(self._conductor, caller(), ResourceKind.HOST, request.id)
-        return pb.GetHostResponse(host=public_messages.host(row))
+        response = pb.GetHostResponse()
+        fill_host(response.host, await self._desk.row(ResourceKind.HOST, request.id))
+        return response
 
     async def ListHosts(self, request: pb.ListHostsRequest, context: Any) -> pb.ListHostsResponse:
         """Lists hosts."""
-        ask = ListAsk(ResourceKind.HOST, request.page_size, request.page_token)
-        rows, token = await list_rows(self._conductor, caller(), ask, page_key=self._page_key)
-        return pb.ListHostsResponse(
-            hosts=[public_messages.host(row) for row in rows], next_page_token=token
+        page = await self._desk.page(
+            ListAsk(
+                ResourceKind.HOST,
+                request.page_size,
+                request.page_token,
+                request.filter,
+                request.order_by,
+            )
         )
+        response = pb.ListHostsResponse(
+            next_page_token=page.next_page_token,
+            revision=page.revision,
+            resume_token=page.resume_token,
+        )
+        for row in page.rows:
+            fill_host(response.hosts.add(), row)
+        return response
+
+    async def WatchHosts(
+        self, request: pb.WatchHostsRequest, context: Any
+    ) -> AsyncIterator[pb.WatchHostsResponse]:
+        """Streams every host, then changes."""
+        interval = request.bookmark_interval if request.HasField("bookmark_interval") else None
+        ask = WatchAsk(
+            ResourceKind.HOST,
+            request.filter,
+            request.resume_token,
+            bookmark_s=bookmark_s(interval),
+            recheck=present_call.recheck,
+        )
+        async for event in self._desk.events(ask):
+            yield _told(event)
+
+    async def EnableHost(
+        self, request: pb.EnableHostRequest, context: Any
+    ) -> pb.EnableHostResponse:
+        """Opens a host for new instances."""
+        response = pb.EnableHostResponse()
+        _fill(response.host, response.operation, await self._desk.accept(request))
+        return response
+
+    async def DisableHost(
+        self, request: pb.DisableHostRequest, context: Any
+    ) -> pb.DisableHostResponse:
+        """Closes a host for new instances."""
+        response = pb.DisableHostResponse()
+        _fill(response.host, response.operation, await self._desk.accept(request))
+        return response
+
+
+def _fill(host: pb.Host, operation: operation_pb2.Operation, accepted: Accepted) -> None:
+    fill_host(host, accepted.resource)
+    if accepted.operation is not None:
+        fill_operation(operation, accepted.operation)
+
+
+def _told(event: WatchEvent) -> pb.WatchHostsResponse:
+    told = pb.WatchHostsResponse(revision=event.revision, resume_token=event.resume_token)
+    match event:
+        case Existing():
+            fill_host(told.existing, event.row)
+        case SnapshotDone():
+            told.snapshot_done.SetInParent()
+            told.snapshot_done.count = event.count
+        case Changed():
+            fill_host(told.change, event.row)
+        case Left():
+            fill_host(told.left, event.row)
+        case Bookmark():
+            told.bookmark.SetInParent()
+    return told

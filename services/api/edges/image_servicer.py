@@ -4,15 +4,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from stead.v1 import image_pb2 as pb
-from stead.v1 import image_pb2_grpc
+from stead.v1 import image_pb2_grpc, operation_pb2
 
-from services.api.edges import public_messages
-from services.api.edges.authentication import caller
+from services.api.edges.desk import Desk
+from services.api.edges.public_messages import digest_of, fill_image, fill_operation
 from services.api.flows.delete_image import delete_image
-from services.api.flows.get_row import get_row
 from services.api.flows.import_image import import_image
-from services.api.flows.list_rows import ListAsk, list_rows
-from services.api.flows.ports import Conductor, ImageDescription, ImageStore
+from services.api.flows.list_rows import ListAsk
+from services.api.flows.ports import Accepted, ImageDescription, ImageStore
 from services.domain.errors import Invalid
 from services.domain.kinds import Architecture, ImageKind, ResourceKind
 
@@ -20,9 +19,8 @@ from services.domain.kinds import Architecture, ImageKind, ResourceKind
 class ImageServicer(image_pb2_grpc.ImageServiceServicer):
     """The front desk for images."""
 
-    def __init__(self, conductor: Conductor, *, page_key: bytes, store: ImageStore) -> None:
-        self._conductor = conductor
-        self._page_key = page_key
+    def __init__(self, desk: Desk, store: ImageStore) -> None:
+        self._desk = desk
         self._store = store
 
     async def ImportImage(
@@ -30,43 +28,54 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
     ) -> pb.ImportImageResponse:
         """Takes in an image."""
         accepted = await import_image(
-            self._conductor, self._store, caller(), _parts(request_iterator)
+            self._desk.conductor, self._store, self._desk.caller, _parts(request_iterator)
         )
-        return pb.ImportImageResponse(
-            image=public_messages.image(accepted.resource),
-            operation=public_messages.operation(accepted.operation),
-        )
+        response = pb.ImportImageResponse()
+        _fill(response.image, response.operation, accepted)
+        return response
 
     async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
         """Shows one image."""
-        row = await get_row(self._conductor, caller(), ResourceKind.IMAGE, request.id)
-        return pb.GetImageResponse(image=public_messages.image(row))
+        response = pb.GetImageResponse()
+        fill_image(response.image, await self._desk.row(ResourceKind.IMAGE, request.id))
+        return response
 
     async def ListImages(
         self, request: pb.ListImagesRequest, context: Any
     ) -> pb.ListImagesResponse:
         """Lists the project's images and the public ones."""
-        ask = ListAsk(ResourceKind.IMAGE, request.page_size, request.page_token, request.filter)
-        rows, token = await list_rows(self._conductor, caller(), ask, page_key=self._page_key)
-        return pb.ListImagesResponse(
-            images=[public_messages.image(row) for row in rows], next_page_token=token
+        page = await self._desk.page(
+            ListAsk(
+                ResourceKind.IMAGE,
+                request.page_size,
+                request.page_token,
+                request.filter,
+                request.order_by,
+            )
         )
+        response = pb.ListImagesResponse(
+            next_page_token=page.next_page_token, revision=page.revision
+        )
+        for row in page.rows:
+            fill_image(response.images.add(), row)
+        return response
 
     async def DeleteImage(
         self, request: pb.DeleteImageRequest, context: Any
     ) -> pb.DeleteImageResponse:
         """Removes an image."""
         accepted = await delete_image(
-            self._conductor,
-            self._store,
-            caller(),
-            request,
-            digest_of=public_messages.digest_of,
+            self._desk.conductor, self._store, self._desk.caller, request, digest_of=digest_of
         )
-        return pb.DeleteImageResponse(
-            image=public_messages.image(accepted.resource),
-            operation=public_messages.operation(accepted.operation),
-        )
+        response = pb.DeleteImageResponse()
+        _fill(response.image, response.operation, accepted)
+        return response
+
+
+def _fill(image: pb.Image, operation: operation_pb2.Operation, accepted: Accepted) -> None:
+    fill_image(image, accepted.resource)
+    if accepted.operation is not None:
+        fill_operation(operation, accepted.operation)
 
 
 async def _parts(
@@ -91,4 +100,5 @@ def _description(described: pb.ImageDescription) -> ImageDescription:
         digest=described.digest,
         size_bytes=described.size_bytes,
         public=described.visibility == pb.IMAGE_VISIBILITY_PUBLIC,
+        validate_only=described.validate_only,
     )

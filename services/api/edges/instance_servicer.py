@@ -1,115 +1,157 @@
 """stead.v1.InstanceService: converts, calls a flow, converts back."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from stead.v1 import instance_pb2 as pb
-from stead.v1 import instance_pb2_grpc
+from stead.v1 import instance_pb2_grpc, operation_pb2
 
-from services.api.edges import public_messages
-from services.api.edges.authentication import caller
-from services.api.flows.follow_changes import Hub
-from services.api.flows.follow_feed import Feed
-from services.api.flows.get_row import get_row
-from services.api.flows.list_rows import ListAsk, list_rows
-from services.api.flows.ports import Conductor
-from services.api.flows.read_console import ConsoleAsk, ConsoleRoad, read_console
-from services.api.flows.watch_instances import (
+from services.api.edges import console_messages, present_call, public_messages
+from services.api.edges.batch import error_of_batch, fill_results, fingerprint_of, wishes_of
+from services.api.edges.desk import Desk, bookmark_s
+from services.api.flows.list_rows import ListAsk
+from services.api.flows.open_console import Opening, Output, Said, Told, open_console
+from services.api.flows.ports import Accepted, ConsoleOpening
+from services.api.flows.read_console import ConsoleAsk, ConsoleRoad, LineOpened, read_console
+from services.api.flows.watch_rows import (
+    Bookmark,
     Changed,
     Existing,
+    Left,
     SnapshotDone,
+    WatchAsk,
     WatchEvent,
-    watch_instances,
 )
-from services.api.logic.caller import Caller
-from services.domain.errors import Unauthenticated
 from services.domain.kinds import ResourceKind
 
 
 class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
     """The front desk for instances."""
 
-    def __init__(
-        self, conductor: Conductor, *, page_key: bytes, hub: Hub, feed: Feed, road: ConsoleRoad
-    ) -> None:
-        self._conductor = conductor
-        self._page_key = page_key
-        self._hub = hub
-        self._feed = feed
+    def __init__(self, desk: Desk, road: ConsoleRoad) -> None:
+        self._desk = desk
         self._road = road
 
     async def CreateInstance(
         self, request: pb.CreateInstanceRequest, context: Any
     ) -> pb.CreateInstanceResponse:
         """Accepts a new instance."""
-        accepted = await self._conductor.wish_accept(caller(), request)
-        return pb.CreateInstanceResponse(
-            instance=public_messages.instance(accepted.resource, caller()),
-            operation=public_messages.operation(accepted.operation),
+        response = pb.CreateInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
+
+    async def BatchCreateInstances(
+        self, request: pb.BatchCreateInstancesRequest, context: Any
+    ) -> pb.BatchCreateInstancesResponse:
+        """Accepts new instances, each for itself."""
+        caller = self._desk.caller
+        results = await self._desk.conductor.batch_accept(
+            caller, wishes_of(request), fingerprint_of(request)
         )
+        refused = error_of_batch(results)
+        if refused is not None:
+            raise refused
+        response = pb.BatchCreateInstancesResponse()
+        fill_results(response, results, caller)
+        return response
 
     async def GetInstance(
         self, request: pb.GetInstanceRequest, context: Any
     ) -> pb.GetInstanceResponse:
         """Shows one instance."""
-        row = await get_row(self._conductor, caller(), ResourceKind.INSTANCE, request.id)
-        return pb.GetInstanceResponse(instance=public_messages.instance(row, caller()))
+        row = await self._desk.row(ResourceKind.INSTANCE, request.id)
+        response = pb.GetInstanceResponse()
+        public_messages.fill_instance(response.instance, row, self._desk.caller)
+        return response
 
     async def ListInstances(
         self, request: pb.ListInstancesRequest, context: Any
     ) -> pb.ListInstancesResponse:
         """Lists living instances."""
-        ask = ListAsk(
-            ResourceKind.INSTANCE,
-            request.page_size,
-            request.page_token,
-            request.filter,
-            request.all_projects,
+        page = await self._desk.page(
+            ListAsk(
+                ResourceKind.INSTANCE,
+                request.page_size,
+                request.page_token,
+                request.filter,
+                request.order_by,
+                request.all_projects,
+            )
         )
-        rows, token = await list_rows(self._conductor, caller(), ask, page_key=self._page_key)
-        return pb.ListInstancesResponse(
-            instances=[public_messages.instance(row, caller()) for row in rows],
-            next_page_token=token,
+        response = pb.ListInstancesResponse(
+            next_page_token=page.next_page_token,
+            revision=page.revision,
+            resume_token=page.resume_token,
         )
+        caller = self._desk.caller
+        for row in page.rows:
+            public_messages.fill_instance(response.instances.add(), row, caller)
+        return response
+
+    async def UpdateInstance(
+        self, request: pb.UpdateInstanceRequest, context: Any
+    ) -> pb.UpdateInstanceResponse:
+        """Changes name or labels."""
+        response = pb.UpdateInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
+
+    async def StartInstance(
+        self, request: pb.StartInstanceRequest, context: Any
+    ) -> pb.StartInstanceResponse:
+        """Switches an instance on."""
+        response = pb.StartInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
+
+    async def StopInstance(
+        self, request: pb.StopInstanceRequest, context: Any
+    ) -> pb.StopInstanceResponse:
+        """Switches an instance off."""
+        response = pb.StopInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
+
+    async def RebootInstance(
+        self, request: pb.RebootInstanceRequest, context: Any
+    ) -> pb.RebootInstanceResponse:
+        """Boots an instance anew."""
+        response = pb.RebootInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
 
     async def DeleteInstance(
         self, request: pb.DeleteInstanceRequest, context: Any
     ) -> pb.DeleteInstanceResponse:
         """Deletes an instance."""
-        accepted = await self._conductor.wish_accept(caller(), request)
-        return pb.DeleteInstanceResponse(
-            instance=public_messages.instance(accepted.resource, caller()),
-            operation=public_messages.operation(accepted.operation),
-        )
+        response = pb.DeleteInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
 
     async def WatchInstances(
         self, request: pb.WatchInstancesRequest, context: Any
     ) -> AsyncIterator[pb.WatchInstancesResponse]:
         """Streams a snapshot, then changes."""
-        watcher = caller()
-        events = watch_instances(
-            self._conductor, self._hub, self._feed, watcher, all_projects=request.all_projects
+        interval = request.bookmark_interval if request.HasField("bookmark_interval") else None
+        ask = WatchAsk(
+            ResourceKind.INSTANCE,
+            request.filter,
+            request.resume_token,
+            request.all_projects,
+            bookmark_s(interval),
+            present_call.recheck,
         )
-        while True:
-            try:
-                async with asyncio.timeout(watcher.expires_at_s - time.time()):
-                    event = await anext(events)
-            except TimeoutError:
-                raise Unauthenticated(
-                    "TOKEN_EXPIRED", "the token of this watch has expired; ask for a new one"
-                ) from None
-            yield _watched(event, watcher)
+        async for event in self._desk.events(ask):
+            yield self._told(event)
 
     async def GetConsoleOutput(
         self, request: pb.GetConsoleOutputRequest, context: Any
     ) -> pb.GetConsoleOutputResponse:
         """Reads the end of the console."""
         console = await read_console(
-            self._conductor,
+            self._desk.conductor,
             self._road,
-            caller(),
+            self._desk.caller,
             ConsoleAsk(request.id, request.max_bytes),
             host_of=public_messages.host_of,
         )
@@ -119,19 +161,56 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
             end_offset=console.start_offset + len(console.content),
         )
 
+    async def OpenConsole(
+        self, request_iterator: AsyncIterator[pb.OpenConsoleRequest], context: Any
+    ) -> AsyncIterator[pb.OpenConsoleResponse]:
+        """Joins the caller to the serial console."""
+        said = console_messages.said(request_iterator)
+        host_of = public_messages.host_of
+        desk = self._desk
+        words = open_console(desk.conductor, self._road, desk.caller, said, host_of=host_of)
+        async for word in words:
+            yield console_messages.told(word)
 
-def _watched(event: WatchEvent, watcher: Caller) -> pb.WatchInstancesResponse:
-    match event:
-        case Existing():
-            return pb.WatchInstancesResponse(
-                existing=public_messages.instance(event.row, watcher), revision=event.revision
-            )
-        case SnapshotDone():
-            return pb.WatchInstancesResponse(
-                snapshot_done=pb.SnapshotDone(count=event.count), revision=event.revision
-            )
-        case Changed():
-            return pb.WatchInstancesResponse(
-                change=pb.InstanceChange(instance=public_messages.instance(event.row, watcher)),
-                revision=event.row.revision,
-            )
+    def _fill(
+        self, instance: pb.Instance, operation: operation_pb2.Operation, accepted: Accepted
+    ) -> None:
+        public_messages.fill_instance(instance, accepted.resource, self._desk.caller)
+        if accepted.operation is not None:
+            public_messages.fill_operation(operation, accepted.operation)
+
+    def _told(self, event: WatchEvent) -> pb.WatchInstancesResponse:
+        told = pb.WatchInstancesResponse(revision=event.revision, resume_token=event.resume_token)
+        caller = self._desk.caller
+        match event:
+            case Existing():
+                public_messages.fill_instance(told.existing, event.row, caller)
+            case SnapshotDone():
+                told.snapshot_done.SetInParent()
+                told.snapshot_done.count = event.count
+            case Changed():
+                public_messages.fill_instance(told.change.instance, event.row, caller)
+            case Left():
+                public_messages.fill_instance(told.left.instance, event.row, caller)
+            case Bookmark():
+                told.bookmark.SetInParent()
+        return told
+
+
+async def _said(requests: AsyncIterator[pb.OpenConsoleRequest]) -> AsyncIterator[Said]:
+    async for request in requests:
+        if request.WhichOneof("part") == "input":
+            yield request.input
+            continue
+        opening = request.opening
+        offset = opening.offset if opening.HasField("offset") else None
+        yield Opening(opening.id, ConsoleOpening(offset, opening.write, opening.take_over))
+
+
+def _told_of_console(told: Told) -> pb.OpenConsoleResponse:
+    match told:
+        case LineOpened():
+            return pb.OpenConsoleResponse(opened=pb.ConsoleOpened(offset=told.offset))
+        case Output():
+            output = pb.ConsoleOutput(content=told.content, end_offset=told.end_offset)
+            return pb.OpenConsoleResponse(output=output)

@@ -1,71 +1,132 @@
 """Rows as the public messages that a caller may see.
 
-Owns what stands in no row's body (version, revision, epoch, etag, allowed actions, ledger), and
-what tenants do not see. Does not own legality: that is the table of `domain.instance`.
+Owns what stands in no row's body (version, revision, epoch, etag, actions, ledger), and what
+tenants do not see. Does not own legality: that is the table of `domain.instance`.
+
+Each `fill_…` writes into a message that already has its place in a response. That, and the actions
+from a cache, make a page of 1,000 instances cost 5 ms instead of 36; composing bytes by hand was
+measured at 6 (docs/performance.md).
 """
 
-import hashlib
+from functools import cache
 
-from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
+from stead.v1 import (
+    flavor_pb2,
+    host_pb2,
+    image_pb2,
+    instance_pb2,
+    key_pair_pb2,
+    operation_pb2,
+    project_pb2,
+    quota_pb2,
+)
 
 from services.api.logic.caller import Caller
 from services.api.logic.row import Row
-from services.domain.instance import Standing, State, Task, allowed_actions
-from services.domain.operation import FINISHED, OperationState
-from services.domain.resources import Resources
+from services.domain.etag import etag_of
+from services.domain.instance import Standing, State, Task, allowed_actions, blocked_actions
+from services.domain.operation import FINISHED, OperationAction, OperationState, Phase
+from services.domain.operation import is_cancellable as may_cancel
+from services.domain.resources import QuotaAmounts, Resources
+
+_CANCELLABLE = frozenset(
+    (action.value, phase.value)
+    for action in OperationAction
+    for phase in Phase
+    if may_cancel(action, phase)
+)
 
 
-def instance(row: Row, caller: Caller) -> instance_pb2.Instance:
+def fill_instance(message: instance_pb2.Instance, row: Row, caller: Caller) -> None:
     """An instance; host and epoch only for cloud admins."""
-    message = instance_pb2.Instance.FromString(row.body)
+    message.MergeFromString(row.body)
     message.version = row.version
     message.revision = row.revision
-    message.etag = _etag(row)
+    message.etag = etag_of(row.id, row.version)
     if caller.cloud_admin:
         message.epoch = row.epoch
     else:
-        message.host_id = ""
-        message.epoch = 0
-    standing = Standing(State(message.state), Task(message.task))
-    del message.allowed_actions[:]
-    message.allowed_actions.extend(action.value for action in allowed_actions(standing))  # type: ignore[misc]  # same numbers
-    return message
+        message.ClearField("host_id")
+        message.ClearField("epoch")
+    message.MergeFromString(_actions(message.state, message.task))
 
 
-def operation(row: Row) -> operation_pb2.Operation:
+@cache
+def _actions(state: int, task: int) -> bytes:
+    standing = Standing(State(state), Task(task))
+    return instance_pb2.Instance(
+        allowed_actions=[action.value for action in allowed_actions(standing)],  # type: ignore[misc]  # same numbers
+        blocked_actions=[
+            instance_pb2.BlockedAction(
+                action=blocked.action.value,  # type: ignore[arg-type]  # same numbers
+                reason=blocked.why.reason,
+                message=blocked.why.message,
+            )
+            for blocked in blocked_actions(standing)
+        ],
+    ).SerializeToString()
+
+
+def fill_operation(message: operation_pb2.Operation, row: Row) -> None:
     """An operation."""
-    message = operation_pb2.Operation.FromString(row.body)
+    message.MergeFromString(row.body)
     message.version = row.version
     message.revision = row.revision
-    return message
+    message.cancellable = (
+        message.state == operation_pb2.OPERATION_STATE_RUNNING
+        and (message.action, message.phase) in _CANCELLABLE
+    )
 
 
-def flavor(row: Row) -> flavor_pb2.Flavor:
+def fill_flavor(message: flavor_pb2.Flavor, row: Row) -> None:
     """A flavor."""
-    message = flavor_pb2.Flavor.FromString(row.body)
+    message.MergeFromString(row.body)
     message.version = row.version
     message.revision = row.revision
-    return message
 
 
-def image(row: Row) -> image_pb2.Image:
+def fill_image(message: image_pb2.Image, row: Row) -> None:
     """An image."""
-    message = image_pb2.Image.FromString(row.body)
+    message.MergeFromString(row.body)
     message.version = row.version
     message.revision = row.revision
-    return message
 
 
-def host(row: Row) -> host_pb2.Host:
+def fill_key_pair(message: key_pair_pb2.KeyPair, row: Row) -> None:
+    """A key pair."""
+    message.MergeFromString(row.body)
+    message.version = row.version
+    message.revision = row.revision
+
+
+def fill_project(message: project_pb2.Project, row: Row) -> None:
+    """A project."""
+    message.MergeFromString(row.body)
+    message.version = row.version
+    message.revision = row.revision
+    message.etag = etag_of(row.id, row.version)
+
+
+def fill_quota(message: quota_pb2.Quota, row: Row) -> None:
+    """The limits and the use of the project of this row."""
+    message.project_id = row.id
+    message.version = row.version
+    message.revision = row.revision
+    message.etag = etag_of(row.id, row.version)
+    if row.quota is not None:
+        message.limits.CopyFrom(_amounts(row.quota.limits))
+        message.used.CopyFrom(_amounts(row.quota.used))
+
+
+def fill_host(message: host_pb2.Host, row: Row) -> None:
     """A host with its ledger."""
-    message = host_pb2.Host.FromString(row.body)
+    message.MergeFromString(row.body)
     message.version = row.version
     message.revision = row.revision
     if row.ledger is not None:
         message.target.CopyFrom(_resources(row.ledger.target))
         message.used.CopyFrom(_resources(row.ledger.used))
         message.claims = row.ledger.claims
-    return message
 
 
 def is_ended(row: Row) -> bool:
@@ -89,5 +150,10 @@ def _resources(amounts: Resources) -> host_pb2.Resources:
     )
 
 
-def _etag(row: Row) -> str:
-    return hashlib.sha256(f"{row.id} {row.version}".encode()).hexdigest()[:16]
+def _amounts(amounts: QuotaAmounts) -> quota_pb2.QuotaAmounts:
+    return quota_pb2.QuotaAmounts(
+        instances=amounts.instances,
+        vcpus=amounts.vcpus,
+        memory_mib=amounts.memory_mib,
+        disk_gib=amounts.disk_gib,
+    )

@@ -1,20 +1,22 @@
 """How a refusal reaches its caller, where an error in its wire form is not yet enough.
 
 Owns that violations are told all at once, as BadRequest beside ErrorInfo (INVALID_FIELD) within 4
-KiB; and that the rest of a refused upload is let in for a moment: a client that is cut off in the
-middle of sending sees a broken call instead of the reason.
+KiB; what stands beside ErrorInfo for a quota (QuotaFailure) and for a state that does not allow it
+(PreconditionFailure); and that the rest of a refused upload is let in for a moment: a client that
+is cut off in the middle of sending sees a broken call instead of the reason.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 
+from services.api.edges.conductor_messages import QuotaExceeded
 from services.api.edges.validation import InvalidFields
-from services.domain.errors import CloudError, Invalid
+from services.domain.errors import CloudError, Invalid, WrongState
 from services.runtime.rpc import abort_with, add_detail, status_of, wrap_handler
 
 VIOLATIONS_MAX = 12
@@ -42,9 +44,7 @@ class Refusals(grpc.aio.ServerInterceptor):
             except (CloudError, InvalidFields) as refused:
                 if is_upload:
                     await _let_in(request)
-                if isinstance(refused, InvalidFields):
-                    await _abort(context, refused)
-                raise
+                await abort_with(context, status_for(refused))
 
         async def stream(
             call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
@@ -52,8 +52,8 @@ class Refusals(grpc.aio.ServerInterceptor):
             try:
                 async for message in call(request, context):
                     yield message
-            except InvalidFields as refused:
-                await _abort(context, refused)
+            except (CloudError, InvalidFields) as refused:
+                await abort_with(context, status_for(refused))
 
         return wrap_handler(handler, unary, stream)
 
@@ -65,7 +65,40 @@ async def _let_in(requests: AsyncIterator[Any]) -> None:
                 pass
 
 
-async def _abort(context: Any, invalid: InvalidFields) -> NoReturn:
+def status_for(refused: CloudError | InvalidFields) -> status_pb2.Status:
+    """A refusal of a public call in its wire form."""
+    if isinstance(refused, InvalidFields):
+        return _status_of_fields(refused)
+    status = status_of(refused)
+    if isinstance(refused, QuotaExceeded):
+        add_detail(status, _quota_failure(refused))
+    if isinstance(refused, WrongState):
+        add_detail(status, _precondition_failure(refused))
+    return status
+
+
+def _quota_failure(refused: QuotaExceeded) -> error_details_pb2.QuotaFailure:
+    return error_details_pb2.QuotaFailure(
+        violations=[
+            error_details_pb2.QuotaFailure.Violation(subject=resource, description=why[:TEXT_MAX])
+            for resource, why in sorted(refused.violations.items())
+        ]
+    )
+
+
+def _precondition_failure(refused: WrongState) -> error_details_pb2.PreconditionFailure:
+    return error_details_pb2.PreconditionFailure(
+        violations=[
+            error_details_pb2.PreconditionFailure.Violation(
+                type=refused.reason,
+                subject=refused.metadata.get("id", ""),
+                description=refused.message[:TEXT_MAX],
+            )
+        ]
+    )
+
+
+def _status_of_fields(invalid: InvalidFields) -> status_pb2.Status:
     told = [(path, why[:TEXT_MAX]) for path, why in invalid.violations[:VIOLATIONS_MAX]]
     fields = list(dict.fromkeys(path for path, _ in told))
     status = status_of(
@@ -82,4 +115,4 @@ async def _abort(context: Any, invalid: InvalidFields) -> NoReturn:
         ]
     )
     add_detail(status, bad)
-    await abort_with(context, status)
+    return status

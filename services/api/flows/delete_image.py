@@ -27,9 +27,13 @@ async def delete_image(
     if row is not None and is_visible(row, caller):
         if row.public and not caller.cloud_admin:
             raise Denied("ROLE_MISSING", "only cloud admins remove public images")
-        # Before the commit: a crash after it must not make the bytes of living instances unknown.
-        await store.note_deleted(digest_of(row), row.id)
+        if not wish.validate_only:
+            # Before the commit: a crash after it must not make the bytes of living instances
+            # unknown.
+            await store.note_deleted(digest_of(row), row.id)
     accepted = await conductor.wish_accept(caller, wish)
+    if wish.validate_only:
+        return accepted
     digest = digest_of(accepted.resource)
     try:
         async with store.alone():

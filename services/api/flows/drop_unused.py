@@ -5,9 +5,12 @@ image may be deleted, so the store remembers which images named a digest. Owns t
 delete or a broken import left.
 """
 
+from dataclasses import replace
+
 from services.api.flows.ports import Conductor, ImageStore
 from services.api.logic.caller import Caller, Role
 from services.api.logic.row import PageQuery
+from services.domain.condition import Condition
 from services.domain.errors import CloudError
 from services.domain.kinds import ResourceKind
 from services.runtime.log import logger
@@ -39,11 +42,20 @@ async def sweep(conductor: Conductor, store: ImageStore) -> None:
 
 
 async def _is_used(conductor: Conductor, store: ImageStore, digest: str) -> bool:
-    images = PageQuery(ResourceKind.IMAGE, "", "", 1, {"digest": digest})
-    if (await conductor.page_read(_EVERYONE, images)).rows:
+    if await _is_any(conductor, ResourceKind.IMAGE, Condition("digest", (digest,))):
         return True
     for image_id in await store.deleted_images(digest):
-        instances = PageQuery(ResourceKind.INSTANCE, "", "", 1, {"image_id": image_id})
-        if (await conductor.page_read(_EVERYONE, instances)).rows:
+        made_from = Condition("image_id", (image_id,))
+        if await _is_any(conductor, ResourceKind.INSTANCE, made_from):
             return True
     return False
+
+
+async def _is_any(conductor: Conductor, kind: ResourceKind, condition: Condition) -> bool:
+    query = PageQuery(kind, "", 1, (condition,))
+    page = await conductor.page_read(_EVERYONE, query)
+    # A page may end before its first row, where many had to be looked at.
+    while page.more and not page.rows:
+        after = replace(query, after_key=page.last_key, after_id=page.last_id)
+        page = await conductor.page_read(_EVERYONE, after)
+    return bool(page.rows)

@@ -1,197 +1,134 @@
 """The hub of changes: one ring shared by all watchers, and mailboxes for those who wait for one
 row.
 
-Owns how much is buffered and who is too slow. Watchers are cursors into the ring; one that the ring
-has passed is cut off, never skipped. Does not own where changes come from: `flows.follow_feed`.
+Owns who is woken by what, and who is too slow: a watcher that the ring has passed is cut off, never
+skipped. Does not own where changes come from: `flows.follow_feed`.
 """
 
-import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
+from services.api.flows.take_changes import (
+    Cursor,
+    Mailbox,
+    Sleepers,
+    Why,
+    history_changed,
+    stopping,
+)
+from services.api.logic.change import Change, FieldsOf
+from services.api.logic.ring import Key, Ring
 from services.api.logic.row import Row
-from services.domain.errors import NoCapacity, Unavailable
 from services.domain.kinds import ResourceKind
-
-ROW_OVERHEAD_BYTES = 400
-TAKEN_MAX = 256
+from services.runtime.clock import Clock, RealClock
 
 
 class Hub:
-    """Takes contiguous runs of changes and wakes whoever wants them."""
+    """Takes contiguous runs of changes and wakes whoever wants them.
 
-    def __init__(self, *, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._ring: dict[int, Row] = {}
-        self._first = 0
-        self._next = 0
-        self._bytes = 0
-        self._revision = 0
+    `bytes_max` bounds what is kept; `fields_of` reads what filters ask about from a body.
+    """
+
+    def __init__(self, *, bytes_max: int, fields_of: FieldsOf, clock: Clock | None = None) -> None:
+        self._fields_of = fields_of
+        self._clock = clock or RealClock()
+        self._ring = Ring(bytes_max=bytes_max)
+        self._sleepers: Sleepers = {}
+        self._cursors: set[Cursor] = set()
+        self._mailboxes: dict[tuple[ResourceKind, str], set[Mailbox]] = defaultdict(set)
         self._closed = False
-        self._era = 0
-        self._advanced = asyncio.Event()
-        self._mailboxes: dict[str, set[Mailbox]] = defaultdict(set)
+        self.history_id = ""
 
     @property
     def revision(self) -> int:
         """The newest change that was taken in."""
-        return self._revision
+        return self._ring.revision
 
-    def begin(self, revision: int) -> None:
+    @property
+    def forgotten(self) -> int:
+        """The newest change that is not kept here any more."""
+        return self._ring.forgotten
+
+    def begin(self, revision: int, history_id: str = "") -> None:
         """Says up to where nothing will be told; who listens already would miss something."""
-        self._revision = revision
-        self._era += 1
-        self._wake()
+        self._end_all(history_changed)
+        self.history_id = history_id
+        self._ring.begin(revision)
+
+    def change_of(self, row: Row) -> Change:
+        """A change to be shared by all who watch."""
+        return Change(row, self._fields_of, self._clock.now_s())
 
     def apply(self, changes: Sequence[Row]) -> None:
         """Takes the next changes in the order of their revisions."""
+        touched: dict[Key, int] = {}
         for row in changes:
-            self._revision = row.revision
-            for mailbox in self._mailboxes.get(row.id, ()):
+            self._ring.append(self.change_of(row))
+            for mailbox in self._mailboxes.get((row.kind, row.id), ()):
                 mailbox.put(row)
-            if row.kind is ResourceKind.INSTANCE:
-                self._ring[self._next] = row
-                self._next += 1
-                self._bytes += len(row.body) + ROW_OVERHEAD_BYTES
-        while self._bytes > self._bytes_max and self._ring:
-            self._bytes -= len(self._ring.pop(self._first).body) + ROW_OVERHEAD_BYTES
-            self._first += 1
-        self._wake()
+            touched.setdefault((row.kind, row.project_id), row.revision)
+            touched.setdefault((row.kind, ""), row.revision)
+        for key, first in touched.items():
+            for cursor in self._sleepers.pop(key, ()):
+                cursor.wake(first - 1)
 
     def close(self) -> None:
         """Ends every watch and wait; their callers find another replica."""
         self._closed = True
-        self._end_mailboxes(stopping())
-        self._wake()
+        self._end_all(stopping)
 
     def forget(self) -> None:
         """Ends every watch and wait, and lets new ones begin: another history comes."""
-        self._era += 1
-        self._ring.clear()
-        self._first, self._bytes = self._next, 0
-        self._end_mailboxes(history_changed())
-        self._wake()
+        self._end_all(history_changed)
+        self._ring.begin(self._ring.revision)
 
-    def _end_mailboxes(self, why: Unavailable) -> None:
+    def _end_all(self, why: Why) -> None:
+        for cursor in self._cursors:
+            cursor.end(why)
         for mailboxes in self._mailboxes.values():
             for mailbox in mailboxes:
                 mailbox.close(why)
 
-    def cursor(self) -> "Cursor":
-        """A watcher that sees what comes from now on."""
-        return Cursor(self, self._next, self._era)
+    @contextlib.contextmanager
+    def cursor(self, key: Key, position: int) -> Iterator[Cursor]:
+        """A watcher of `key` that has seen all up to `position`, which the hub has reached."""
+        cursor = Cursor(self._ring, key, position, self._sleepers)
+        if self._closed:
+            cursor.end(stopping)
+        self._cursors.add(cursor)
+        try:
+            yield cursor
+        finally:
+            self._cursors.discard(cursor)
 
     @contextlib.contextmanager
-    def mailbox(self, row_id: str) -> Iterator["Mailbox"]:
+    def mailbox(self, kind: ResourceKind, row_id: str) -> Iterator[Mailbox]:
         """Collects the changes of one row."""
         mailbox = Mailbox()
         if self._closed:
-            mailbox.close(stopping())
-        self._mailboxes[row_id].add(mailbox)
+            mailbox.close(stopping)
+        beside = self._mailboxes[kind, row_id]
+        beside.add(mailbox)
         try:
             yield mailbox
         finally:
-            self._mailboxes[row_id].discard(mailbox)
-            if not self._mailboxes[row_id]:
-                del self._mailboxes[row_id]
+            beside.discard(mailbox)
+            if not beside:
+                self._mailboxes.pop((kind, row_id), None)
 
-    async def advanced(self) -> None:
-        """Waits for the next change, or for the end."""
-        await self._advanced.wait()
+    def watchers(self) -> Mapping[ResourceKind, int]:
+        """How many watch, by noun."""
+        return Counter(cursor.key[0] for cursor in self._cursors)
 
-    def check_open(self, era: int) -> None:
-        """Raises Unavailable when the replica ends (API_STOPPING), or the history of `era` has
-        (HISTORY_CHANGED).
-        """
-        if self._closed:
-            raise stopping()
-        if era != self._era:
-            raise history_changed()
+    def lag_revisions(self) -> int:
+        """How far the slowest watcher is behind."""
+        return max((cursor.lag_revisions for cursor in self._cursors), default=0)
 
-    def between(self, first: int, upto_revision: int | None) -> list[Row]:
-        """The ring from place `first` on. Raises NoCapacity (WATCH_TOO_SLOW) if that is gone."""
-        if first < self._first:
-            raise NoCapacity(
-                "WATCH_TOO_SLOW",
-                "this watch reads too slowly for what is buffered; begin a new one",
-                retry_after_s=1.0,
-            )
-        rows: list[Row] = []
-        for place in range(first, min(self._next, first + TAKEN_MAX)):
-            row = self._ring[place]
-            if upto_revision is not None and row.revision > upto_revision:
-                break
-            rows.append(row)
-        return rows
-
-    def _wake(self) -> None:
-        self._advanced.set()
-        self._advanced = asyncio.Event()
-
-
-class Cursor:
-    """One watcher's place in the ring."""
-
-    def __init__(self, hub: Hub, place: int, era: int) -> None:
-        self._hub = hub
-        self._place = place
-        self._era = era
-
-    def take(self, upto_revision: int | None = None) -> list[Row]:
-        """The next changes, none if there are none yet. Raises NoCapacity (WATCH_TOO_SLOW),
-        Unavailable (API_STOPPING, HISTORY_CHANGED).
-        """
-        self._hub.check_open(self._era)
-        rows = self._hub.between(self._place, upto_revision)
-        self._place += len(rows)
-        return rows
-
-    async def next(self) -> list[Row]:
-        """Waits for the next changes. Raises NoCapacity (WATCH_TOO_SLOW), Unavailable
-        (API_STOPPING, HISTORY_CHANGED).
-        """
-        while not (rows := self.take()):
-            await self._hub.advanced()
-        return rows
-
-
-class Mailbox:
-    """The newest change of one row since it was last taken."""
-
-    def __init__(self) -> None:
-        self._row: Row | None = None
-        self._end: Unavailable | None = None
-        self._filled = asyncio.Event()
-
-    def put(self, row: Row) -> None:
-        """Replaces what was not taken yet."""
-        self._row = row
-        self._filled.set()
-
-    def close(self, why: Unavailable) -> None:
-        """Wakes the one who waits, for good."""
-        self._end = why
-        self._filled.set()
-
-    async def take(self) -> Row:
-        """Waits for a change. Raises Unavailable (API_STOPPING, HISTORY_CHANGED)."""
-        await self._filled.wait()
-        if self._end is not None:
-            raise self._end
-        assert self._row is not None
-        row, self._row = self._row, None
-        self._filled.clear()
-        return row
-
-
-def history_changed() -> Unavailable:
-    """Why a stream ends when the revisions that it has told of count no more."""
-    return Unavailable(
-        "HISTORY_CHANGED", "the cloud was set to another state; begin anew", retry_after_s=0.5
-    )
-
-
-def stopping() -> Unavailable:
-    """Why a stream ends when its replica does."""
-    return Unavailable("API_STOPPING", "this replica is ending; ask again", retry_after_s=0.5)
+    def lag_s(self) -> float:
+        """How long the oldest change waits that a watcher has not taken, at least."""
+        behind = self.lag_revisions()
+        if behind == 0:
+            return 0.0
+        oldest = self._ring.after(max(self.revision - behind, self.forgotten))
+        return self._clock.now_s() - oldest.at_s if oldest is not None else 0.0

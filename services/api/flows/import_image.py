@@ -33,6 +33,10 @@ async def import_image(
         )
     if description.public and not caller.cloud_admin:
         raise Denied("ROLE_MISSING", "only cloud admins make images public")
+    if description.validate_only:
+        # Room is asked for, no byte is taken: how large its disk must be only the bytes could say.
+        async with store.upload(description.size_bytes):
+            return await conductor.image_register(caller, description, min_disk_gib=0)
     async with store.upload(description.size_bytes) as upload:
         await _receive(upload, parts, description.size_bytes)
         if await upload.digest() != description.digest:
@@ -42,19 +46,30 @@ async def import_image(
                 field="description.digest",
             )
         sound = await _look(upload, description)
-        async with store.alone():
-            is_new = await upload.keep(description.digest)
-            try:
-                return await conductor.image_register(
-                    caller, description, min_disk_gib=sound.min_disk_gib
-                )
-            except Unavailable:
-                # It may have been committed: the bytes must stay.
-                raise
-            except CloudError:
-                if is_new:
-                    await drop_unused(conductor, store, description.digest)
-                raise
+        return await _keep(conductor, store, caller, kept=(upload, description, sound))
+
+
+async def _keep(
+    conductor: Conductor,
+    store: ImageStore,
+    caller: Caller,
+    *,
+    kept: tuple[Upload, ImageDescription, Sound],
+) -> Accepted:
+    upload, description, sound = kept
+    async with store.alone():
+        is_new = await upload.keep(description.digest)
+        try:
+            return await conductor.image_register(
+                caller, description, min_disk_gib=sound.min_disk_gib
+            )
+        except Unavailable:
+            # It may have been committed: the bytes must stay.
+            raise
+        except CloudError:
+            if is_new:
+                await drop_unused(conductor, store, description.digest)
+            raise
 
 
 async def _next(

@@ -8,6 +8,7 @@ from typing import Protocol
 from services.api.logic.caller import Caller
 from services.api.logic.image_verdict import Reader, Verdict
 from services.api.logic.row import Page, PageQuery, Row
+from services.domain.errors import CloudError
 from services.domain.kinds import Architecture, ImageKind, ResourceKind
 from services.domain.observation import ObservationOutcome
 
@@ -18,6 +19,11 @@ class Wish(Protocol):
     @property
     def request_id(self) -> str:
         """The caller's UUID for it."""
+        ...
+
+    @property
+    def validate_only(self) -> bool:
+        """Whether it only asks what would become of it."""
         ...
 
 
@@ -32,10 +38,14 @@ class WishAbout(Wish, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a wish: the row it is about, and the operation that carries it out."""
+    """What became of a wish: the row it is about, and the operation that carries it out.
+
+    Of a wish that only asks there is no operation, and the row is what would be: with version 0
+    where it would be new.
+    """
 
     resource: Row
-    operation: Row
+    operation: Row | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +59,20 @@ class ImageDescription:
     digest: str
     size_bytes: int
     public: bool
+    validate_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A stretch of the feed. Revisions of two histories have nothing to do with each other."""
+    """A stretch of the feed. Revisions of two histories have nothing to do with each other.
+
+    The log holds every change above `compacted_revision`.
+    """
 
     rows: Sequence[Row]
     head_revision: int
     history_id: str
+    compacted_revision: int = 0
 
 
 class Conductor(Protocol):
@@ -67,6 +82,14 @@ class Conductor(Protocol):
 
     async def wish_accept(self, caller: Caller, wish: Wish) -> Accepted:
         """Commits a mutation."""
+        ...
+
+    async def batch_accept(
+        self, caller: Caller, wishes: Sequence[Wish], fingerprint: bytes
+    ) -> list[Accepted | CloudError]:
+        """Commits new instances that share one request id, each for itself, and answers in their
+        order; `fingerprint` is of the whole batch.
+        """
         ...
 
     async def image_register(
@@ -208,6 +231,22 @@ class ImageStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleLogAsk:
+    """Asks for the end of a console's log."""
+
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOpening:
+    """Asks to be joined to a console, from `offset` or, with None, from now on."""
+
+    offset: int | None
+    write: bool
+    take_over: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question to a host about the console of one guest."""
 
@@ -215,7 +254,7 @@ class Question:
     host_id: str
     instance_id: str
     epoch: int
-    max_bytes: int
+    ask: ConsoleLogAsk | ConsoleOpening
 
 
 class Questions(Protocol):

@@ -8,11 +8,12 @@ replica. Source: MECHANICS D6.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 from services.api.flows.get_row import get_row
-from services.api.flows.ports import Conductor, Question, Questions
+from services.api.flows.ports import Conductor, ConsoleLogAsk, Question, Questions
 from services.api.logic.caller import Caller
 from services.api.logic.row import Row
 from services.domain.errors import (
@@ -29,6 +30,7 @@ from services.runtime.log import logger
 ATTACH_S = 5.0
 ANSWER_S = 20.0
 TICKETS_MAX = 1000
+LINES_MAX = 2000
 BYTES_DEFAULT = 64 * 1024
 
 
@@ -48,50 +50,80 @@ class ConsoleEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class LineOpened:
+    """The host has joined a console; bytes follow from there on."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class HostFailure:
-    """The host could not answer."""
+    """The host could not answer, or its answer ends here."""
 
     reason: str
     message: str
 
 
-AttachPart = str | bytes | ConsoleEnd | HostFailure
-"""The ticket, a piece of the answer, or how the answer ends."""
+AttachPart = str | bytes | ConsoleEnd | LineOpened | HostFailure
+"""The ticket, a piece of the answer, or how the answer begins or ends."""
 
 
-@dataclass(slots=True)
-class Pending:
+class Waiting(Protocol):
     """A question on its way, bound to who asked and about which claim."""
 
-    subject: str
-    instance_id: str
-    epoch: int
-    bytes_max: int
-    attached: asyncio.Event = field(default_factory=asyncio.Event)
-    answer: "asyncio.Future[Console]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    def carry(self, parts: AsyncIterator[AttachPart]) -> AsyncGenerator[bytes, None]:
+        """Takes the host's answer; gives what is said to the host meanwhile."""
+        ...
+
+
+class Open(Protocol):
+    """A console that is open."""
+
+    def close(self, why: Exception | None = None) -> None:
+        """Ends it."""
+        ...
 
 
 class Tickets:
-    """Questions that wait for their host."""
+    """Questions that wait for their host, and consoles that are open."""
 
     def __init__(self) -> None:
-        self._pending: dict[str, Pending] = {}
+        self._pending: dict[str, Waiting] = {}
+        self._lines: set[Open] = set()
 
     @contextlib.contextmanager
-    def issued(self, pending: Pending) -> Iterator[str]:
+    def issued(self, waiting: Waiting) -> Iterator[str]:
         """A ticket, good while its question waits. Raises NoCapacity (LANE_FULL)."""
         if len(self._pending) >= TICKETS_MAX:
             raise NoCapacity("LANE_FULL", "too many consoles are being read; try again later")
         ticket = secrets.token_urlsafe(32)
-        self._pending[ticket] = pending
+        self._pending[ticket] = waiting
         try:
             yield ticket
         finally:
             self._pending.pop(ticket, None)
 
-    def redeem(self, ticket: str) -> Pending | None:
+    @contextlib.contextmanager
+    def kept(self, line: Open) -> Iterator[None]:
+        """Counts an open console. Raises NoCapacity (LANE_FULL)."""
+        if len(self._lines) >= LINES_MAX:
+            raise NoCapacity("LANE_FULL", "too many consoles are open; try again later")
+        self._lines.add(line)
+        try:
+            yield
+        finally:
+            self._lines.discard(line)
+
+    def close(self) -> None:
+        """Ends every open console: another replica takes it up where it ended."""
+        for line in self._lines:
+            line.close(
+                Unavailable(
+                    "API_STOPPING", "this api is ending; open the console again where it ended"
+                )
+            )
+
+    def redeem(self, ticket: str) -> Waiting | None:
         """The question of a ticket, once."""
         return self._pending.pop(ticket, None)
 
@@ -112,6 +144,56 @@ class ConsoleAsk:
     max_bytes: int
 
 
+class LogReading:
+    """Someone who waits for a console's log."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.attached = asyncio.Event()
+        self.answer: asyncio.Future[Console] = asyncio.get_running_loop().create_future()
+        self._bytes_max = bytes_max
+
+    async def carry(self, parts: AsyncIterator[AttachPart]) -> AsyncGenerator[bytes, None]:
+        """Collects the log. Raises Invalid where the host does not answer properly."""
+        self.attached.set()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                outcome = await self._collect(parts)
+        except BaseException:
+            self._settle(unreachable())
+            raise
+        self._settle(outcome)
+        # The host waits for a word.
+        yield b""
+
+    async def _collect(self, parts: AsyncIterator[AttachPart]) -> Console | CloudError:
+        content = bytearray()
+        async for part in parts:
+            match part:
+                case bytes():
+                    content += part
+                    if len(content) > self._bytes_max:
+                        raise Invalid(
+                            "INVALID_FIELD", "more bytes came than were asked for", field="chunk"
+                        )
+                case ConsoleEnd():
+                    return Console(bytes(content), part.start_offset)
+                case HostFailure():
+                    logger().info("console not read", reason=part.reason, said=part.message)
+                    return not_ready("its host has no console of this guest yet")
+                case _:
+                    raise Invalid("INVALID_FIELD", "this is no part of a log", field="part")
+        raise Invalid("INVALID_FIELD", "the answer ended without its end", field="console_log_end")
+
+    def _settle(self, outcome: Console | CloudError) -> None:
+        if self.answer.done():
+            return
+        if isinstance(outcome, CloudError):
+            self.answer.set_exception(outcome)
+            self.answer.exception()  # a caller that has gone must not make the loop complain
+        else:
+            self.answer.set_result(outcome)
+
+
 async def read_console(
     conductor: Conductor,
     road: ConsoleRoad,
@@ -123,78 +205,54 @@ async def read_console(
     """The newest bytes. Raises NotFound, WrongState (CONSOLE_NOT_READY), Unavailable
     (HOST_UNREACHABLE).
     """
-    row = await get_row(conductor, caller, ResourceKind.INSTANCE, ask.instance_id)
-    host_id = host_of(row)
-    if not host_id or not row.epoch:
-        raise _not_ready("no host has a guest of this instance yet")
+    row, host_id = await guest_of(conductor, caller, ask.instance_id, host_of=host_of)
     limit = ask.max_bytes or BYTES_DEFAULT
-    pending = Pending(caller.subject, row.id, row.epoch, limit)
-    with road.tickets.issued(pending) as ticket:
-        await road.questions.ask(Question(ticket, host_id, row.id, row.epoch, limit))
+    reading = LogReading(limit)
+    with road.tickets.issued(reading) as ticket:
+        question = Question(ticket, host_id, row.id, row.epoch, ConsoleLogAsk(limit))
+        await road.questions.ask(question)
         try:
             async with asyncio.timeout(ATTACH_S):
-                await pending.attached.wait()
+                await reading.attached.wait()
             async with asyncio.timeout(ANSWER_S):
-                return await pending.answer
+                return await reading.answer
         except TimeoutError:
-            raise _unreachable() from None
+            raise unreachable() from None
 
 
-async def attach(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> None:
-    """Joins a host that dials in to the question that waits for it. Raises NotFound
-    (TICKET_UNKNOWN), Invalid.
+async def guest_of(
+    conductor: Conductor, caller: Caller, instance_id: str, *, host_of: Callable[[Row], str]
+) -> tuple[Row, str]:
+    """The instance and its host. Raises NotFound, WrongState (CONSOLE_NOT_READY)."""
+    row = await get_row(conductor, caller, ResourceKind.INSTANCE, instance_id)
+    host_id = host_of(row)
+    if not host_id or not row.epoch:
+        raise not_ready("no host has a guest of this instance yet")
+    return row, host_id
+
+
+async def attach(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> AsyncIterator[bytes]:
+    """Joins a host that dials in to the question that waits for it; gives what is typed for it.
+    Raises NotFound (TICKET_UNKNOWN), Invalid.
     """
     try:
         async with asyncio.timeout(ATTACH_S):
             ticket = await anext(parts, None)
     except TimeoutError:
         raise Invalid("INVALID_FIELD", "no ticket came", field="ticket") from None
-    pending = tickets.redeem(ticket) if isinstance(ticket, str) else None
-    if pending is None:
+    waiting = tickets.redeem(ticket) if isinstance(ticket, str) else None
+    if waiting is None:
         raise NotFound("TICKET_UNKNOWN", "nobody waits for this answer")
-    pending.attached.set()
-    try:
-        async with asyncio.timeout(ANSWER_S):
-            outcome = await _collect(parts, pending.bytes_max)
-    except BaseException:
-        _settle(pending, _unreachable())
-        raise
-    _settle(pending, outcome)
+    async with contextlib.aclosing(waiting.carry(parts)) as typed:
+        async for content in typed:
+            yield content
 
 
-async def _collect(parts: AsyncIterator[AttachPart], bytes_max: int) -> Console | CloudError:
-    content = bytearray()
-    async for part in parts:
-        match part:
-            case bytes():
-                content += part
-                if len(content) > bytes_max:
-                    raise Invalid(
-                        "INVALID_FIELD", "more bytes came than were asked for", field="chunk"
-                    )
-            case ConsoleEnd():
-                return Console(bytes(content), part.start_offset)
-            case HostFailure():
-                logger().info("console not read", reason=part.reason, said=part.message)
-                return _not_ready("its host has no console of this guest yet")
-            case _:
-                raise Invalid("INVALID_FIELD", "the ticket comes once", field="ticket")
-    raise Invalid("INVALID_FIELD", "the answer ended without its end", field="console_log_end")
-
-
-def _settle(pending: Pending, outcome: Console | CloudError) -> None:
-    if pending.answer.done():
-        return
-    if isinstance(outcome, CloudError):
-        pending.answer.set_exception(outcome)
-        pending.answer.exception()  # a caller that has gone must not make the loop complain
-    else:
-        pending.answer.set_result(outcome)
-
-
-def _not_ready(why: str) -> WrongState:
+def not_ready(why: str) -> WrongState:
+    """The answer where there is no console."""
     return WrongState("CONSOLE_NOT_READY", f"{why}; wait until the instance is ACTIVE")
 
 
-def _unreachable() -> Unavailable:
+def unreachable() -> Unavailable:
+    """The answer where a host gives none."""
     return Unavailable("HOST_UNREACHABLE", "the instance's host did not answer in time; try again")

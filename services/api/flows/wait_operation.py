@@ -36,7 +36,7 @@ async def wait_operation(
 
     Raises NotFound, Unavailable.
     """
-    with hub.mailbox(ask.operation_id.lower()) as mailbox:
+    with hub.mailbox(ResourceKind.OPERATION, ask.operation_id.lower()) as mailbox:
         row = await get_row(conductor, caller, ResourceKind.OPERATION, ask.operation_id)
         try:
             async with asyncio.timeout(ask.timeout_s):

@@ -3,14 +3,15 @@
 Owns who may see a row. Does not own its content.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.api.logic.caller import Caller
-from services.domain.kinds import ResourceKind
-from services.domain.resources import Resources
+from services.domain.condition import Condition
+from services.domain.kinds import ListOrder, ResourceKind
+from services.domain.resources import QuotaAmounts, Resources
 
 _SHARED = frozenset({ResourceKind.FLAVOR})
+_OF_ADMINS = frozenset({ResourceKind.HOST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,27 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a project may have at once, and what it has; a limit of -1 is none."""
+
+    limits: QuotaAmounts
+    used: QuotaAmounts
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The version before a change."""
+
+    body: bytes
+    revision: int
+    epoch: int
+    ledger: Ledger | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One version of one row. `epoch` is 0 without a live claim; `body` is a serialised stead.v1
-    message.
+    message. `before` is for rows of the feed, None for an object's first version.
     """
 
     kind: ResourceKind
@@ -38,26 +57,40 @@ class Row:
     deleted: bool = False
     public: bool = False
     ledger: Ledger | None = None
+    quota: Quota | None = None
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """Which rows to read: at most `limit` above `after_id`, of one project or, if empty, of all."""
+    """Which rows to read: at most `limit`, of one project or, if empty, of all, that meet all
+    conditions and come after (`after_key`, `after_id`) in the order.
+
+    `pinned_revision` asks for the rows as they were at that commit, 0 for the newest.
+    """
 
     kind: ResourceKind
     project_id: str
-    after_id: str
     limit: int
-    where: Mapping[str, str]
+    conditions: tuple[Condition, ...] = ()
+    order: ListOrder = ListOrder.ID
+    descending: bool = False
+    after_key: str = ""
+    after_id: str = ""
+    pinned_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows ordered by id, true to `revision`; `more` says that others follow."""
+    """Rows in the order asked for, true to `revision`. With `more` the next page continues after
+    (`last_key`, `last_id`), which may lie beyond the last row.
+    """
 
     rows: tuple[Row, ...]
     revision: int
     more: bool
+    last_id: str = ""
+    last_key: str = ""
 
 
 def is_visible(row: Row, caller: Caller) -> bool:
@@ -65,6 +98,7 @@ def is_visible(row: Row, caller: Caller) -> bool:
     return (
         caller.cloud_admin
         or row.kind in _SHARED
-        or (row.public and row.kind is not ResourceKind.HOST)
+        or (row.public and row.kind not in _OF_ADMINS)
+        or (row.kind is ResourceKind.PROJECT and row.id == caller.project_id)
         or (row.project_id != "" and row.project_id == caller.project_id)
     )

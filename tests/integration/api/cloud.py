@@ -26,7 +26,10 @@ from stead.v1 import (
     host_pb2_grpc,
     image_pb2_grpc,
     instance_pb2_grpc,
+    key_pair_pb2_grpc,
     operation_pb2_grpc,
+    project_pb2_grpc,
+    quota_pb2_grpc,
 )
 
 from services.runtime import bus, subjects
@@ -72,13 +75,18 @@ class User:
     """All public services, called with one token."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str | None) -> None:
-        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self.metadata: tuple[tuple[str, str | bytes], ...] = ()
+        if token:
+            self.metadata = (("authorization", f"Bearer {token}"),)
         self._stubs = [
             instance_pb2_grpc.InstanceServiceStub(channel),
             operation_pb2_grpc.OperationServiceStub(channel),
             flavor_pb2_grpc.FlavorServiceStub(channel),
             image_pb2_grpc.ImageServiceStub(channel),
             host_pb2_grpc.HostServiceStub(channel),
+            key_pair_pb2_grpc.KeyPairServiceStub(channel),
+            project_pb2_grpc.ProjectServiceStub(channel),
+            quota_pb2_grpc.QuotaServiceStub(channel),
         ]
 
     def __getattr__(self, method: str) -> Any:
@@ -104,6 +112,7 @@ class ApiCloud:
         self.admin_target = f"unix:{folder}/admin.sock"
         self.conductor_target = f"unix:{folder}/conductor.sock"
         self.process: asyncio.subprocess.Process | None = None
+        self.settings: dict[str, str] = {}
         self.wrapper: tuple[str, ...] = ()
         self.channel = grpc.aio.insecure_channel(
             f"127.0.0.1:{self.port}", options=(("grpc.max_reconnect_backoff_ms", 300),)
@@ -131,6 +140,7 @@ class ApiCloud:
             "STEAD_API_TOKEN_KEY_FILE": str(self.folder / "token.pub"),
             "STEAD_API_IMAGE_DIR": str(self.images),
             "STEAD_API_WATCH_BUFFER_BYTES": str(4 * 1024 * 1024),
+            **self.settings,
         }
 
     async def start_api(self) -> None:
@@ -150,6 +160,8 @@ class ApiCloud:
                     answer = None
                 if answer and answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
+                if self.process is not None and self.process.returncode is not None:
+                    raise RuntimeError(f"api ended with {self.process.returncode}")
                 await asyncio.sleep(0.05)
         raise TimeoutError("api does not become ready")
 
@@ -215,12 +227,15 @@ class Refusal:
         self.code = error.code()
         self.message = error.details() or ""
         self.reason, self.metadata, self.fields = "", {}, []
+        self.quota: dict[str, str] = {}
+        self.preconditions: list[tuple[str, str]] = []
         self.retry_s: float | None = None
         status = rpc_status.from_call(error)
         self.bytes = status.ByteSize() if status else 0
         for detail in status.details if status else ():
             info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-            retry = error_details_pb2.RetryInfo()
+            retry, quota = error_details_pb2.RetryInfo(), error_details_pb2.QuotaFailure()
+            failed = error_details_pb2.PreconditionFailure()
             if detail.Unpack(info):
                 assert info.domain == "stead"
                 self.reason, self.metadata = info.reason, dict(info.metadata)
@@ -228,6 +243,10 @@ class Refusal:
                 self.fields = [violation.field for violation in bad.field_violations]
             elif detail.Unpack(retry):
                 self.retry_s = retry.retry_delay.ToMilliseconds() / 1000
+            elif detail.Unpack(quota):
+                self.quota = {v.subject: v.description for v in quota.violations}
+            elif detail.Unpack(failed):
+                self.preconditions = [(v.type, v.subject) for v in failed.violations]
 
 
 async def refusal(call: Any) -> Refusal:

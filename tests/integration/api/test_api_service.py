@@ -7,11 +7,9 @@ import contextlib
 from typing import Any
 
 import grpc
-from google.protobuf import duration_pb2
 from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
 
-from tests.fakes.conductor_rows import OPERATION
-from tests.integration.api.cloud import ApiCloud, User, heard, new_id, refusal
+from tests.integration.api.cloud import ApiCloud, User, new_id, refusal
 from tests.integration.api.uploads import RAW, imported
 
 
@@ -46,7 +44,15 @@ async def test_an_instance_is_created_shown_listed_and_deleted(cloud: ApiCloud) 
     assert (instance.version, instance.project_id, instance.labels) == (1, "one", {"a": "b"})
     assert instance.revision > 0
     assert instance.etag
-    assert list(instance.allowed_actions) == [instance_pb2.INSTANCE_ACTION_DELETE]
+    assert list(instance.allowed_actions) == [
+        instance_pb2.INSTANCE_ACTION_DELETE,
+        instance_pb2.INSTANCE_ACTION_UPDATE,
+    ]
+    assert [(blocked.action, blocked.reason) for blocked in instance.blocked_actions] == [
+        (instance_pb2.INSTANCE_ACTION_START, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_STOP, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_REBOOT, "OPERATION_UNDER_WAY"),
+    ]
     assert answer.operation.resource_id == instance.id
     shown = await user.GetInstance(instance_pb2.GetInstanceRequest(id=instance.id))
     assert shown.instance == instance
@@ -80,50 +86,6 @@ async def test_the_same_request_id_gives_the_same_instance_and_another_payload_i
         "REQUEST_ID_REUSED",
     )
     assert refused.fields == ["request_id"]
-
-
-async def test_a_wait_ends_when_the_operation_does(cloud: ApiCloud) -> None:
-    user = cloud.user("waiting", "member")
-    answer = await created(cloud, user)
-    request = operation_pb2.WaitOperationRequest(
-        id=answer.operation.id.upper(), timeout=duration_pb2.Duration(seconds=60)
-    )
-    async with heard(cloud, OPERATION) as is_heard:
-        waiting = asyncio.ensure_future(user.WaitOperation(request))
-        await asyncio.wait_for(is_heard.wait(), 60)
-    assert not waiting.done()
-    await cloud.conductor.end_operation(answer.operation.id, operation_pb2.OPERATION_STATE_DONE)
-    ended = await asyncio.wait_for(waiting, 60)
-    assert ended.operation.state == operation_pb2.OPERATION_STATE_DONE
-    assert ended.operation.version == 2
-    again = await user.WaitOperation(request)
-    assert again == ended
-
-
-async def test_a_wait_answers_with_the_present_state_after_its_timeout(cloud: ApiCloud) -> None:
-    user = cloud.user("impatient", "member")
-    answer = await created(cloud, user)
-    request = operation_pb2.WaitOperationRequest(
-        id=answer.operation.id, timeout=duration_pb2.Duration(nanos=100_000_000)
-    )
-    ended = await user.WaitOperation(request)
-    assert ended.operation.state == operation_pb2.OPERATION_STATE_RUNNING
-
-
-async def test_a_wait_ends_although_the_bus_lost_the_message(cloud: ApiCloud) -> None:
-    user = cloud.user("lossy", "member")
-    answer = await created(cloud, user)
-    request = operation_pb2.WaitOperationRequest(id=answer.operation.id)
-    async with heard(cloud, OPERATION) as is_heard:
-        waiting = asyncio.ensure_future(user.WaitOperation(request))
-        await asyncio.wait_for(is_heard.wait(), 60)
-    publish, cloud.conductor.publish = cloud.conductor.publish, None
-    try:
-        await cloud.conductor.end_operation(answer.operation.id, operation_pb2.OPERATION_STATE_DONE)
-        ended = await asyncio.wait_for(waiting, 60)
-    finally:
-        cloud.conductor.publish = publish
-    assert ended.operation.state == operation_pb2.OPERATION_STATE_DONE
 
 
 async def test_what_is_of_another_project_is_not_there(cloud: ApiCloud) -> None:
@@ -179,9 +141,11 @@ async def test_only_cloud_admins_reach_every_project_and_see_hosts_of_instances(
             "ROLE_MISSING",
         )
     everything = await cloud.admin().ListInstances(
-        instance_pb2.ListInstancesRequest(all_projects=True, page_size=1000)
+        instance_pb2.ListInstancesRequest(
+            all_projects=True, filter=f'name = "{answer.instance.name}"'
+        )
     )
-    assert answer.instance.id in {instance.id for instance in everything.instances}
+    assert [instance.id for instance in everything.instances] == [answer.instance.id]
 
 
 async def test_pages_hold_every_row_once_and_their_tokens_are_bound(cloud: ApiCloud) -> None:

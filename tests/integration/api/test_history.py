@@ -28,8 +28,7 @@ async def test_watches_and_waits_end_and_begin_anew_with_another_history(
         await conductor.change_instance(kept.id, fault="new")
         refused = await refusal(read_all(watcher))
         assert watcher.changes == []
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "HISTORY_CHANGED")
-    assert refused.retry_s
+    assert (refused.code, refused.reason) == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_COMPACTED")
     assert (await waiting).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
     async with watching(user) as watcher:
         await watcher.snapshot()
@@ -49,7 +48,7 @@ async def test_another_history_is_noticed_while_the_bus_is_silent(own_cloud: Api
         conductor.publish = None
         conductor.restore(len(conductor.log))
         refused = await refusal(read_all(watcher))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "HISTORY_CHANGED")
+    assert (refused.code, refused.reason) == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_COMPACTED")
     async with watching(user) as watcher:
         await watcher.snapshot()
         await conductor.change_instance(kept.id, fault="seen")

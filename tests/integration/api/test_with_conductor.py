@@ -7,10 +7,7 @@ requests whose refusals come from the conductor.
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -19,108 +16,30 @@ from google.protobuf.descriptor import MethodDescriptor
 from stead.internal.v1 import compute_pb2 as pb
 from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
 
-from services.runtime import bus, subjects
-from tests.engines import PATIENCE_S, nats_server, postgres
-from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id, refusal
+from tests.integration.api.cloud import ApiCloud, new_id, refusal
 from tests.integration.api.test_any_bytes import answered, methods
 from tests.integration.api.test_blobs import fetched
 from tests.integration.api.test_ingress import agent
 from tests.integration.api.test_watch import watching
 from tests.integration.api.uploads import RAW, description, imported, parts, qcow2
+from tests.integration.api.whole import (
+    WholeCloud,
+    commanded,
+    ended,
+    flavor,
+    hello,
+    whole_cloud,
+    wish,
+)
 
 DONE = operation_pb2.OPERATION_STATE_DONE
 RUNNING = instance_pb2.INSTANCE_POWER_RUNNING
 
 
 @pytest_asyncio.fixture(scope="module")
-async def whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiCloud]:
-    folder: Path = tmp_path_factory.mktemp("whole")
-    processes = []
-    with postgres(folder / "pg") as database, nats_server(folder / "nats") as nats:
-        cloud = ApiCloud(folder, nats)
-        environment = {
-            **cloud.environment(),
-            "STEAD_CONDUCTOR_LISTEN": cloud.conductor_target,
-            "STEAD_CONDUCTOR_ADMIN_LISTEN": f"unix:{folder}/conductor-admin.sock",
-            "STEAD_CONDUCTOR_POSTGRES_URL": database.url(),
-            "STEAD_SCHEDULER_ADMIN_LISTEN": f"unix:{folder}/scheduler-admin.sock",
-            "STEAD_SCHEDULER_CONDUCTOR": cloud.conductor_target,
-        }
-        for service in ("conductor", "scheduler"):
-            argv = (sys.executable, "-m", f"services.{service}")
-            processes += [await asyncio.create_subprocess_exec(*argv, env=environment)]
-        await cloud.start_api()
-        try:
-            await cloud.until_ready()
-            yield cloud
-        finally:
-            await cloud.end_api()
-            for process in processes:
-                process.terminate()
-                await asyncio.wait_for(process.wait(), PATIENCE_S)
-            await cloud.channel.close()
-            await cloud.ingress_channel.close()
-
-
-async def flavor(cloud: ApiCloud, **changed: int) -> flavor_pb2.Flavor:
-    sizes = {"vcpus": 1, "memory_mib": 64, "disk_gib": 1, **changed}
-    request = flavor_pb2.CreateFlavorRequest(request_id=new_id(), name=f"f-{new_id()}", **sizes)
-    made: flavor_pb2.Flavor = (await cloud.admin().CreateFlavor(request)).flavor
-    return made
-
-
-async def wish(cloud: ApiCloud, user: User, **changed: str) -> instance_pb2.CreateInstanceRequest:
-    fields = {"request_id": new_id(), "name": f"i-{new_id()}", **changed}
-    if "flavor_id" not in fields:
-        fields["flavor_id"] = (await flavor(cloud)).id
-    if "image_id" not in fields:
-        fields["image_id"] = (await imported(user)).id
-    return instance_pb2.CreateInstanceRequest(**fields)
-
-
-def hello(host_id: str) -> pb.Hello:
-    capacity = host_pb2.Resources(vcpus=8, memory_mib=16384, disk_gib=200)
-    return pb.Hello(
-        host_id=host_id,
-        machine_id=f"machine-{host_id}",
-        boot_id="boot",
-        capacity=capacity,
-        reserved=host_pb2.Resources(),
-        overcommit=host_pb2.OvercommitRatio(
-            vcpus_permille=4000, memory_permille=1000, disk_permille=1000
-        ),
-        capabilities=host_pb2.DriverCapabilities(
-            driver="fake",
-            hypervisor=host_pb2.HYPERVISOR_KIND_FAKE,
-            image_kinds=[image_pb2.IMAGE_KIND_RAW],
-            architectures=[image_pb2.ARCHITECTURE_X86_64],
-            console_output=True,
-        ),
-    )
-
-
-@asynccontextmanager
-async def commanded(cloud: ApiCloud, host_id: str) -> AsyncIterator["asyncio.Queue[pb.Wanted]"]:
-    """What the conductor wants of a host, as its commands come."""
-    wanted: asyncio.Queue[pb.Wanted] = asyncio.Queue()
-    connected = await bus.connect(cloud.nats.url, name="host", credential=("stead", "secret"))
-
-    async def receive(payload: bytes) -> None:
-        for one in pb.CommandBatch.FromString(payload).wanted:
-            await wanted.put(one)
-
-    await connected.subscribe(subjects.host_command(CLOUD_ID, host_id), receive)
-    await connected._client.flush()  # the bus knows of it from now on
-    try:
-        yield wanted
-    finally:
-        await connected.close()
-
-
-async def ended(user: User, operation: operation_pb2.Operation) -> int:
-    request = operation_pb2.WaitOperationRequest(id=operation.id)
-    state: int = (await user.WaitOperation(request)).operation.state
-    return state
+async def whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeCloud]:
+    async with whole_cloud(tmp_path_factory.mktemp("whole")) as running:
+        yield running
 
 
 async def test_an_instance_lives_its_whole_life_and_its_watcher_sees_every_version(
@@ -277,10 +196,10 @@ async def test_lists_and_pages_agree_with_the_conductor(whole: ApiCloud) -> None
             break
         page.page_token = answer.next_page_token
     assert listed == made
-    request = await refusal(
+    refused = await refusal(
         user.DeleteFlavor(flavor_pb2.DeleteFlavorRequest(request_id=new_id(), id=sizes[0].id))
     )
-    assert request.reason == "ROLE_MISSING"
+    assert refused.reason == "ROLE_MISSING"
     await whole.admin().DeleteFlavor(
         flavor_pb2.DeleteFlavorRequest(request_id=new_id(), id=sizes[2].id)
     )

@@ -5,17 +5,15 @@ import pytest
 from services.api.edges.authentication import ROLES, Authentication
 from services.api.edges.tokens import Tokens
 from services.api.flows.follow_changes import Hub
-from services.api.flows.follow_feed import Feed
 from services.api.flows.get_row import get_row
 from services.api.flows.list_rows import ListAsk, list_rows
-from services.api.flows.ports import Accepted, Changes, ImageDescription, Wish
 from services.api.flows.wait_operation import WaitAsk, wait_operation
-from services.api.flows.watch_instances import Changed, Existing, SnapshotDone, watch_instances
+from services.api.flows.watch_rows import Changed, Existing, SnapshotDone, WatchAsk, watch_rows
 from services.api.logic.caller import Caller, Role
 from services.api.logic.row import Page, PageQuery, Row
 from services.domain.errors import Denied, NotFound, Unauthenticated
 from services.domain.kinds import ResourceKind
-from services.runtime.clock import RealClock
+from tests.fakes.changelog import Changelog, fields_of, replica
 from tests.unit.api.test_tokens import CLOUD, KEY, token
 
 INSTANCE, OPERATION, IMAGE, HOST = (
@@ -30,29 +28,19 @@ MINE = Caller("me", "mine", Role.MEMBER, END_S)
 ADMIN = Caller("root", "admin", Role.CLOUD_ADMIN, END_S)
 
 
-class OpenConductor:
+class OpenConductor(Changelog):
     """Answers everything that it has, whoever asks for whatever."""
 
     def __init__(self, *rows: Row) -> None:
-        self.rows = rows
-
-    async def wish_accept(self, caller: Caller, wish: Wish) -> Accepted:
-        raise NotImplementedError
-
-    async def image_register(
-        self, caller: Caller, description: ImageDescription, *, min_disk_gib: int
-    ) -> Accepted:
-        raise NotImplementedError
+        super().__init__()
+        self.log.extend(rows)
 
     async def row_read(self, caller: Caller, kind: ResourceKind, row_id: str) -> Row | None:
-        return next((row for row in self.rows if row.id == row_id), None)
+        return next((row for row in self.log if row.id == row_id), None)
 
     async def page_read(self, caller: Caller, query: PageQuery) -> Page:
-        found = tuple(row for row in self.rows if row.kind is query.kind)
-        return Page(found, len(self.rows), more=False)
-
-    async def changes_read(self, after_revision: int, limit: int) -> Changes:
-        return Changes([], 2, "h")
+        found = tuple(row for row in self.log if row.kind is query.kind)
+        return Page(found, len(self.log), more=False)
 
 
 def row(
@@ -117,56 +105,32 @@ async def test_a_public_image_is_there_for_everyone_and_a_public_host_for_nobody
 async def test_a_list_has_no_row_of_another_project(kind: ResourceKind) -> None:
     own, other = row("mine", 1, kind), row("theirs", 2, kind)
     conductor = OpenConductor(own, other)
-    rows, token_ = await list_rows(conductor, MINE, ListAsk(kind, 0, ""), page_key=PAGE_KEY)
-    assert (rows, token_) == ([own], "")
-    ask = ListAsk(INSTANCE, 0, "", all_projects=True)
-    with pytest.raises(Denied):
-        await list_rows(conductor, MINE, ask, page_key=PAGE_KEY)
+    async with replica(conductor) as feed:
+        page = await list_rows(conductor, feed, MINE, ListAsk(kind, 0, ""), page_key=PAGE_KEY)
+        assert (page.rows, page.next_page_token) == ([own], "")
+        ask = ListAsk(INSTANCE, 0, "", all_projects=True)
+        with pytest.raises(Denied):
+            await list_rows(conductor, feed, MINE, ask, page_key=PAGE_KEY)
 
 
-async def test_a_watch_shows_no_row_of_another_project() -> None:
-    conductor = OpenConductor(row("mine", 1), row("theirs", 2))
-    hub = Hub(bytes_max=1 << 20)
-    feed = Feed(conductor, hub, RealClock())
-    hub.begin(2)
-    feed.begun.set()
-    events = watch_instances(conductor, hub, feed, MINE, all_projects=False)
-    first, second = await anext(events), await anext(events)
-    assert isinstance(first, Existing)
-    assert isinstance(second, SnapshotDone)
-    assert (first.row.id, second.count) == ("mine-INSTANCE-1", 1)
-    hub.apply([row("theirs", 3), row("mine", 4), row("theirs", 5)])
-    changed = await anext(events)
-    assert isinstance(changed, Changed)
-    assert changed.row.revision == 4
-    with pytest.raises(Denied):
-        await anext(watch_instances(conductor, hub, feed, MINE, all_projects=True))
-
-
-async def test_a_watch_shows_no_row_of_another_project_that_came_while_it_read() -> None:
-    hub = Hub(bytes_max=1 << 20)
-
-    class Moving(OpenConductor):
-        async def page_read(self, caller: Caller, query: PageQuery) -> Page:
-            hub.apply([row("theirs", 2), row("mine", 3)])
-            return Page(self.rows, 3, more=False)
-
-    conductor = Moving(row("mine", 1))
-    feed = Feed(conductor, hub, RealClock())
-    hub.begin(1)
-    feed.begun.set()
-    events = watch_instances(conductor, hub, feed, MINE, all_projects=False)
-    seen = [await anext(events) for _ in range(3)]
-    assert [e.row.id for e in seen if isinstance(e, Existing)] == [
-        "mine-INSTANCE-1",
-        "mine-INSTANCE-3",
-    ]
-    assert seen[-1] == SnapshotDone(2, 3)
+@pytest.mark.parametrize("kind", [INSTANCE, OPERATION, HOST])
+async def test_a_watch_shows_no_row_of_another_project(kind: ResourceKind) -> None:
+    conductor = OpenConductor(row("mine", 1, kind), row("theirs", 2, kind))
+    async with replica(conductor) as feed:
+        events = watch_rows(conductor, feed, MINE, WatchAsk(kind), page_key=PAGE_KEY)
+        first, second = await anext(events), await anext(events)
+        assert isinstance(first, Existing)
+        assert isinstance(second, SnapshotDone)
+        assert (first.row.project_id, second.count) == ("mine", 1)
+        feed.hub.apply([row("theirs", 3, kind), row("mine", 4, kind), row("theirs", 5, kind)])
+        changed = await anext(events)
+        assert isinstance(changed, Changed)
+        assert changed.row.revision == 4
 
 
 async def test_nobody_waits_for_an_operation_of_another_project() -> None:
     other = row("theirs", 1, OPERATION)
-    hub = Hub(bytes_max=1 << 20)
+    hub = Hub(bytes_max=1 << 20, fields_of=fields_of)
     with pytest.raises(NotFound) as refused:
         await wait_operation(
             OpenConductor(other), hub, MINE, WaitAsk(other.id, 60.0), is_ended=lambda _: True

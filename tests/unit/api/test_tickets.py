@@ -43,6 +43,11 @@ async def asked(tickets: Tickets) -> tuple["asyncio.Task[bytes]", str]:
     return reading, (await heard.questions.get()).ticket
 
 
+async def attached(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> None:
+    async for _ in attach(tickets, parts):
+        pass
+
+
 async def said(ticket: str, content: bytes) -> AsyncIterator[AttachPart]:
     yield ticket
     yield content
@@ -60,10 +65,10 @@ async def test_the_second_who_shows_a_ticket_is_nobody_even_while_the_first_answ
         yield b"first"
         yield ConsoleEnd(0)
 
-    first = asyncio.ensure_future(attach(tickets, slowly()))
+    first = asyncio.ensure_future(attached(tickets, slowly()))
     await asyncio.sleep(0)
     with pytest.raises(NotFound) as refused:
-        await attach(tickets, said(ticket, b"second"))
+        await attached(tickets, said(ticket, b"second"))
     assert refused.value.reason == "TICKET_UNKNOWN"
     going_on.set()
     await first
@@ -76,7 +81,7 @@ async def test_a_ticket_ends_when_the_one_who_asked_goes() -> None:
     reading.cancel()
     await asyncio.wait({reading})
     with pytest.raises(NotFound) as refused:
-        await attach(tickets, said(ticket, b"late"))
+        await attached(tickets, said(ticket, b"late"))
     assert refused.value.reason == "TICKET_UNKNOWN"
 
 
