@@ -43,12 +43,13 @@ class Launched:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("STEAD_")}
         return {**kept, "STEAD_HOME": str(self.home), **self.environment}
 
-    def stead(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Runs the command to its end."""
+    def stead(self, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs the command to its end, `typed` coming through a pipe."""
         assert STEAD.exists(), "the command stead is missing: run `make setup`"
         return subprocess.run(
             [STEAD, *words],
             env=self.variables(),
+            input=typed,
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,

@@ -53,7 +53,51 @@ def create(name: str, *more: str, flavor: str = "tiny", image: str = "disk") -> 
         (["operation", "wait", UNKNOWN_ID, "--timeout", "0"], 2, "INVALID_FIELD", "--timeout"),
         (["instance", "show", "nobody"], 3, "INSTANCE_NOT_FOUND", "nobody"),
         (["instance", "show", UNKNOWN_ID], 3, "INSTANCE_NOT_FOUND", UNKNOWN_ID),
-        (["instance", "console", "web"], 2, "INVALID_FIELD", "--log"),
+        (["instance", "update", "web"], 2, "INVALID_FIELD", "--name"),
+        (["instance", "update", "web", "--remove-label", "x"], 2, "INVALID_FIELD", '"x"'),
+        (["instance", "update", "web", "--name", "y", "--etag", "z"], 5, "ETAG_MISMATCH", ""),
+        (["instance", "start", "web"], 5, "INVALID_INSTANCE_STATE", "ACTIVE"),
+        (["instance", "stop", "nobody"], 3, "INSTANCE_NOT_FOUND", "nobody"),
+        (["instance", "stop", "web", "--grace", "7200"], 2, "INVALID_FIELD", "--grace"),
+        (["instance", "reboot", "web", "--hard", "--grace", "1"], 2, "INVALID_FIELD", "--hard"),
+        (["instance", "wait", "web", "--until", "happy"], 2, "INVALID_FIELD", "ACTIVE"),
+        (
+            ["instance", "wait", "web", "--until", "STOPPED", "--timeout", "0.5"],
+            7,
+            "WAIT_TIMED_OUT",
+            "in time",
+        ),
+        (["instance", "list", "--filter", "color = x"], 2, "FILTER_INVALID", "color"),
+        (["instance", "list", "--order-by", "color"], 2, "ORDER_INVALID", "create_time"),
+        (["instance", "watch", "--resume-token", "x"], 2, "RESUME_TOKEN_INVALID", "token"),
+        (
+            ["instance", "console", "web", "--read-only", "--take-over"],
+            2,
+            "INVALID_FIELD",
+            "keyboard",
+        ),
+        (["instance", "console", "web", "--from", "99999"], 2, "CONSOLE_OFFSET_GONE", ""),
+        (["operation", "watch", UNKNOWN_ID], 3, "OPERATION_NOT_FOUND", UNKNOWN_ID),
+        (["operation", "cancel", UNKNOWN_ID], 3, "OPERATION_NOT_FOUND", UNKNOWN_ID),
+        (["operation", "watch", UNKNOWN_ID, "--all-projects"], 2, "INVALID_FIELD", "one"),
+        (["keypair", "show", "none"], 3, "KEY_PAIR_NOT_FOUND", "none"),
+        (["keypair", "create", "x", "/nowhere"], 2, "FILE_UNREADABLE", "/nowhere"),
+        (["keypair", "create", "x", "-"], 2, "PUBLIC_KEY_INVALID", ".pub"),
+        (["project", "show", "none"], 3, "PROJECT_NOT_FOUND", "none"),
+        (["project", "create", "No"], 2, "INVALID_FIELD", ""),
+        (["project", "update", "none", "--name", "x"], 3, "PROJECT_NOT_FOUND", "none"),
+        (["quota", "set"], 2, "INVALID_FIELD", "--instances"),
+        (["quota", "set", "--vcpus", "many"], 2, "INVALID_FIELD", "many"),
+        (["host", "disable", "fake"], 2, "INVALID_FIELD", "--reason"),
+        (["host", "disable", "none", "--reason", "x"], 3, "HOST_NOT_FOUND", "none"),
+        (
+            ["image", "import", "/nowhere", "--name", "x", "--boot", "y"],
+            2,
+            "INVALID_FIELD",
+            "--flavor",
+        ),
+        (create("x", "--key", "none"), 2, "KEY_PAIR_NOT_FOUND", "none"),
+        (create("x", "--count", "0"), 2, "INVALID_FIELD", "--count"),
         (["instance", "watch", "--until", "ACTIVE"], 2, "INVALID_FIELD", "needs an instance"),
         (["instance", "watch", "web", "--until", "happy"], 2, "INVALID_FIELD", "ACTIVE"),
         (["operation", "show", UNKNOWN_ID], 3, "OPERATION_NOT_FOUND", UNKNOWN_ID),
@@ -236,7 +280,7 @@ def test_the_live_line_stays_one_line_on_a_narrow_terminal(cloud: Launched) -> N
 
 def test_help_is_there_for_every_command_and_names_its_arguments(cloud: Launched) -> None:
     words = cloud.ok("instance", "create", "--help")
-    for said in ("--flavor FLAVOR", "--label KEY=VALUE", "--timeout SECONDS", "Example:"):
+    for said in ("--flavor FLAVOR", "--label KEY=VALUE", "--timeout SECONDS", "Examples:"):
         assert said in words
     assert "..." not in cloud.ok("--help").split("Commands:")[1]
 

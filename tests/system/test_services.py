@@ -45,6 +45,7 @@ def alone() -> Iterator[dict[str, Unit]]:
         keys.make_keys(home)
         home.nats_credential_file.write_text("nobody:nothing")
         home.nats_credential_file.chmod(0o600)
+        listen = f"127.0.0.1:{free_port()}"
         backing = Backing(
             cloud_id=cloud_id,
             postgres_url=f"postgresql://stead@/stead?host={home.run}",
@@ -54,8 +55,9 @@ def alone() -> Iterator[dict[str, Unit]]:
             engines=frozenset(),
             python=sys.executable,
             machine="alone",
+            api_listens=(listen,),
         )
-        options = Options(drivers=("fake",), listen=f"127.0.0.1:{free_port()}")
+        options = Options(drivers=("fake",), listen=listen)
         yield {unit.name: unit for unit in services_of(home, options, backing)}
 
 

@@ -1,7 +1,7 @@
 """The cloud's public door: one channel, the token on every call, its refusals in readable form.
 
 Owns retries: a call is sent again with the same request id while the cloud is UNAVAILABLE, for a
-bounded time.
+bounded time; the first of them are the channel's own, by the published service config.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from typing import Any, TypeVar
 
 import grpc
@@ -20,7 +21,7 @@ from grpc_status import rpc_status
 from stead.v1 import operation_pb2, operation_pb2_grpc
 
 from services.cli.edges.terminal import whisper
-from services.cli.logic.options import target_address
+from services.cli.logic.options import target_address, target_of
 from services.cli.logic.refusal import Refusal
 from services.cli.logic.surroundings import Surroundings
 from services.domain.errors import Unauthenticated
@@ -45,6 +46,8 @@ class Api:
         self.channel = grpc.insecure_channel(
             target,
             options=(
+                ("grpc.service_config", service_config()),
+                ("grpc.enable_retries", int(patience_s > 0)),
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
                 ("grpc.max_receive_message_length", 8 * 1024 * 1024),
@@ -57,10 +60,31 @@ class Api:
         """One answer. Raises Refusal."""
         return self.retry(lambda: method(request, timeout=timeout_s, metadata=self._metadata))
 
-    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+    @property
+    def is_patient(self) -> bool:
+        """Whether it is of use to try again: somebody starts again what died."""
+        return self._patience_s > 0
+
+    def stream(
+        self, method: Callable[..., Any], request: Any, *, timeout_s: float | None = None
+    ) -> Iterator[Any]:
         """The answers of a stream, one by one. Raises Refusal."""
+        call = self.started(method, request, timeout_s=timeout_s)
         try:
-            yield from method(request, metadata=self._metadata)
+            yield from self.heard(call)
+        finally:
+            call.cancel()
+
+    def started(
+        self, method: Callable[..., Any], request: Any, *, timeout_s: float | None = None
+    ) -> Any:
+        """The call itself, for those who must be able to cancel it. `request` may be a stream."""
+        return method(request, timeout=timeout_s, metadata=self._metadata)
+
+    def heard(self, call: Any) -> Iterator[Any]:
+        """The answers of a call that was started. Raises Refusal."""
+        try:
+            yield from call
         except grpc.RpcError as error:
             raise refusal_of_call(error, self.target) from error
 
@@ -107,10 +131,12 @@ def connected(around: Surroundings, *, patience_s: float = PATIENCE_S) -> Iterat
     from services.cli.edges.homes import HomeStore
 
     store = HomeStore(around.home, tell=lambda line: print(line, file=sys.stderr))
+    state = None if around.endpoint else store.state_read()
     if around.endpoint:
         target_address(around.endpoint)
-    state = None if around.endpoint else store.state_read()
-    target = around.endpoint or (state.options.listen if state else DEFAULT_ENDPOINT)
+        target = target_of(around.endpoint.split(","))
+    else:
+        target = target_of((state.listens if state else ()) or (DEFAULT_ENDPOINT,))
     supervised = state is None or store.is_locked()
     # Where nobody starts again what died, patience is of no use.
     api = Api(target, _token(around), patience_s=patience_s if supervised else 0)
@@ -159,6 +185,11 @@ def as_json(message: Message) -> dict[str, Any]:
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return {f.name: mapped[f.name] for f in message.DESCRIPTOR.fields if f.name in mapped}
+
+
+def service_config() -> str:
+    """The published policy, docs/service-config.json: which calls are retried, and when."""
+    return resources.files("services.cli.edges").joinpath("service_config.json").read_text()
 
 
 def new_request_id() -> str:

@@ -1,8 +1,12 @@
-"""Small certainties about files and ports: private, atomic, free."""
+"""Small certainties about files and ports: private, atomic, free, readable."""
 
+import contextlib
 import os
 import socket
+import sys
 from pathlib import Path
+
+from services.domain.errors import Invalid
 
 
 def write_private(path: Path, text: str) -> None:
@@ -19,7 +23,21 @@ def write_private(path: Path, text: str) -> None:
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """As many different ones."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def bytes_of(file: Path) -> bytes:
+    """All that a file holds, or standard input for `-`. Raises Invalid (FILE_UNREADABLE)."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise Invalid("FILE_UNREADABLE", f"{file}: {error.strerror}") from error

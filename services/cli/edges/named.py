@@ -1,7 +1,6 @@
 """Finding things by id or name, and reading whole lists page by page."""
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stead.v1 import (
@@ -11,18 +10,35 @@ from stead.v1 import (
     image_pb2_grpc,
     instance_pb2,
     instance_pb2_grpc,
+    key_pair_pb2,
+    key_pair_pb2_grpc,
 )
 
 from services.cli.edges.api import Api, as_json
+from services.cli.logic.conditions import condition, id_in, is_name
+from services.cli.logic.refusal import Refusal
 from services.domain.errors import CloudError, NotFound
 
 PAGE_SIZE = 500
-_UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+BEGINNINGS_MAX = 3
 
 
-def pages(api: Api, method: Callable[..., Any], request: Any, field: str) -> Iterator[Any]:
-    """Every resource of every page of a list."""
+def whole_list(api: Api, method: Callable[..., Any], request: Any, field: str) -> list[Any]:
+    """Every resource of every page, all true to one revision. Begins anew where the pages of one
+    revision outlived what the cloud keeps of it. Raises Refusal.
+    """
     request.page_size = PAGE_SIZE
+    for beginning in range(1, BEGINNINGS_MAX + 1):
+        request.page_token = ""
+        try:
+            return list(_pages(api, method, request, field))
+        except Refusal as refusal:
+            if refusal.reason != "REVISION_COMPACTED" or beginning == BEGINNINGS_MAX:
+                raise
+    return []
+
+
+def _pages(api: Api, method: Callable[..., Any], request: Any, field: str) -> Iterable[Any]:
     while True:
         answer = api.call(method, request)
         yield from getattr(answer, field)
@@ -35,22 +51,20 @@ def all_as_json(
     api: Api, method: Callable[..., Any], request: Any, field: str
 ) -> list[dict[str, Any]]:
     """The whole list in its JSON form."""
-    return [as_json(resource) for resource in pages(api, method, request, field)]
-
-
-def condition(field: str, value: str) -> str:
-    """One condition of a filter, the value quoted."""
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{field} = "{quoted}"'
+    return [as_json(resource) for resource in whole_list(api, method, request, field)]
 
 
 def instance_id(api: Api, word: str) -> str:
     """The id of an instance of the caller's project. Raises NotFound."""
     stub = instance_pb2_grpc.InstanceServiceStub(api.channel)
-    request = instance_pb2.ListInstancesRequest(filter=condition("name", word))
     return _only(
         word,
-        lambda: pages(api, stub.ListInstances, request, "instances"),
+        lambda by_name: whole_list(
+            api,
+            stub.ListInstances,
+            instance_pb2.ListInstancesRequest(filter=by_name),
+            "instances",
+        ),
         missing=NotFound("INSTANCE_NOT_FOUND", f'there is no instance "{word}"'),
     )
 
@@ -58,10 +72,11 @@ def instance_id(api: Api, word: str) -> str:
 def flavor_id(api: Api, word: str, *, missing: type[CloudError] = NotFound) -> str:
     """The id of a flavor. Raises `missing`."""
     stub = flavor_pb2_grpc.FlavorServiceStub(api.channel)
-    request = flavor_pb2.ListFlavorsRequest(filter=condition("name", word))
     return _only(
         word,
-        lambda: pages(api, stub.ListFlavors, request, "flavors"),
+        lambda by_name: whole_list(
+            api, stub.ListFlavors, flavor_pb2.ListFlavorsRequest(filter=by_name), "flavors"
+        ),
         missing=_missing(missing, "flavor", word),
     )
 
@@ -71,16 +86,26 @@ def image_id(api: Api, word: str, *, missing: type[CloudError] = NotFound) -> st
     `missing`.
     """
     stub = image_pb2_grpc.ImageServiceStub(api.channel)
-    request = image_pb2.ListImagesRequest(filter=condition("name", word))
     return _only(
         word,
-        lambda: iter(
-            sorted(
-                pages(api, stub.ListImages, request, "images"),
-                key=lambda image: bool(image.visibility == image_pb2.IMAGE_VISIBILITY_PUBLIC),
-            )
+        lambda by_name: sorted(
+            whole_list(api, stub.ListImages, image_pb2.ListImagesRequest(filter=by_name), "images"),
+            key=lambda image: bool(image.visibility == image_pb2.IMAGE_VISIBILITY_PUBLIC),
         ),
         missing=_missing(missing, "image", word),
+    )
+
+
+def key_pair_id(api: Api, word: str, *, missing: type[CloudError] = NotFound) -> str:
+    """The id of a key pair of the caller's project. Raises `missing`."""
+    stub = key_pair_pb2_grpc.KeyPairServiceStub(api.channel)
+    field = "" if missing is NotFound else "key_pair_ids"
+    return _only(
+        word,
+        lambda by_name: whole_list(
+            api, stub.ListKeyPairs, key_pair_pb2.ListKeyPairsRequest(filter=by_name), "key_pairs"
+        ),
+        missing=missing("KEY_PAIR_NOT_FOUND", f'there is no key pair "{word}"', field=field),
     )
 
 
@@ -90,12 +115,12 @@ def _missing(kind: type[CloudError], noun: str, word: str) -> CloudError:
     return kind(f"{noun.upper()}_NOT_FOUND", f'there is no {noun} "{word}"', field=field)
 
 
-def _only(word: str, find: Callable[[], Iterator[Any]], *, missing: CloudError) -> str:
-    if _UUID.match(word.lower()):
-        return word.lower()
-    # What cannot be a name needs no question; a filter holds at most 1,024 bytes.
-    if not word or not word.isprintable() or len(word) > 63:
+def _only(word: str, find: Callable[[str], Iterable[Any]], *, missing: CloudError) -> str:
+    if given := id_in(word):
+        return given
+    # A filter holds at most 1,024 bytes.
+    if not is_name(word):
         raise missing
-    for found in find():
+    for found in find(condition("name", word)):
         return str(found.id)
     raise missing

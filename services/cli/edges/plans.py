@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from services.cli.edges import keys
 from services.cli.edges.engines import libvirtd, nats, postgres
+from services.cli.edges.files import free_ports
 from services.cli.logic.home import Home
 from services.cli.logic.options import Options
 from services.cli.logic.units import Backing, Unit, services_of
@@ -42,6 +43,10 @@ class LocalPlans:
             libvirt_uri=libvirt_uri,
             engines=frozenset(endpoints),
             python=sys.executable,
+            api_listens=(
+                options.listen,
+                *(f"127.0.0.1:{port}" for port in free_ports(options.api_replicas - 1)),
+            ),
             machine=self._environment.get("STEAD_COMPUTE_HOST_ID") or socket.gethostname(),
         )
         return [*engines, *services_of(self._home, options, backing)]

@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TextIO
 
-from services.cli.logic import tables
+from services.cli.logic import tables, words
 from services.cli.logic.refusal import Refusal, as_json, as_text
-from services.cli.logic.tables import word
+from services.cli.logic.words import word
 
 
 class Output(StrEnum):
@@ -33,7 +33,11 @@ def show_one(row: Mapping[str, Any], output: Output) -> None:
 
 def show_many(noun: str, rows: Sequence[Mapping[str, Any]], output: Output) -> None:
     """All of a list."""
-    print(json.dumps(rows, indent=2) if output is Output.JSON else tables.table(noun, rows))
+    print(
+        json.dumps(rows, indent=2)
+        if output is Output.JSON
+        else tables.table(noun, rows, width=_width_of_output())
+    )
 
 
 def show_line(row: Mapping[str, Any]) -> None:
@@ -43,13 +47,13 @@ def show_line(row: Mapping[str, Any]) -> None:
 
 def show_refusal(refusal: Refusal, *, in_json: bool) -> None:
     """Why it did not happen."""
-    words = json.dumps(as_json(refusal)) if in_json else tables.clean_lines(as_text(refusal))
-    print(words, file=sys.stderr)
+    said = json.dumps(as_json(refusal)) if in_json else words.clean_lines(as_text(refusal))
+    print(said, file=sys.stderr)
 
 
 def say(line: str) -> None:
     """A line of progress for people."""
-    print(f"stead: {tables.clean_lines(line)}", file=sys.stderr, flush=True)
+    print(f"stead: {words.clean_lines(line)}", file=sys.stderr, flush=True)
 
 
 def whisper(line: str) -> None:
@@ -66,7 +70,7 @@ def end_line() -> None:
 
 def show_text(text: str) -> None:
     """A guest's own words: as they are into a file or pipe, harmless on a terminal."""
-    sys.stdout.write(tables.without_control(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(words.without_control(text) if sys.stdout.isatty() else text)
     if text and not text.endswith("\n"):
         sys.stdout.write("\n")
 
@@ -82,12 +86,12 @@ def phase_teller(what: str, output: Output) -> Callable[[Mapping[str, Any], floa
     def tell(operation: Mapping[str, Any], elapsed_s: float) -> None:
         running = operation["state"] == "OPERATION_STATE_RUNNING"
         phase = word(str(operation["phase" if running else "state"]))
-        progress = tables.clean(str(operation.get("progress", "")))
+        progress = words.clean(str(operation.get("progress", "")))
         line = f"{what}: {phase}" + (f", {progress}" if progress and running else "")
         if live:
             end = "" if running else "\n"
             # A line that wraps cannot be written over.
-            kept = f"{line} {elapsed_s:.1f} s"[: _columns() - 1]
+            kept = f"{line} {elapsed_s:.1f} s"[: _columns(sys.stderr) - 1]
             print(f"\r\x1b[K{kept}", end=end, file=sys.stderr, flush=True)
         elif output is Output.TABLE and told[-1:] != [line]:
             told.append(line)
@@ -96,8 +100,39 @@ def phase_teller(what: str, output: Output) -> Callable[[Mapping[str, Any], floa
     return tell
 
 
-def _columns() -> int:
+def standing_line(instance: Mapping[str, Any], *, ended: bool) -> None:
+    """Where an awaited instance stands: one live line on a terminal, nothing elsewhere."""
+    if sys.stderr.isatty():
+        standing = f"{word(instance['state'])} {word(instance['task'])}"
+        line = words.clean(f"{instance['name']}: {standing}")[: _columns(sys.stderr) - 1]
+        print(f"\r\x1b[K{line}", end="\n" if ended else "", file=sys.stderr, flush=True)
+
+
+def tally_teller(what: str, total: int) -> Callable[[int], None]:
+    """Shows how many of many are done: one live line on a terminal, nothing elsewhere."""
+
+    def tell(done: int) -> None:
+        if sys.stderr.isatty():
+            line = f"{what}: {done} of {total} done"[: _columns(sys.stderr) - 1]
+            end = "\n" if done == total else ""
+            print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _width_of_output() -> int | None:
+    # Who reads from a pipe or a file gets all columns whole.
+    return _columns(sys.stdout) if sys.stdout.isatty() else None
+
+
+def _columns(terminal: TextIO) -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        return os.get_terminal_size(terminal.fileno()).columns or 80
     except OSError:
         return 80
+
+
+def show_bytes(content: bytes) -> None:
+    """What a guest wrote, byte for byte and at once: its console is this terminal."""
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()

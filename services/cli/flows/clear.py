@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.cli.flows.ports import Instances, Tell
-from services.cli.logic.tables import counted
+from services.cli.logic.words import counted
 from services.domain.errors import Unavailable
 
 CLEAR_S = 300.0

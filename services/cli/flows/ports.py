@@ -112,6 +112,15 @@ class OperationReader(Protocol):
         ...
 
 
+class Event(Protocol):
+    """One message of a watch."""
+
+    @property
+    def resume_token(self) -> str:
+        """Goes on strictly after it; empty while the snapshot is not complete."""
+        ...
+
+
 class Instances(OperationReader, Protocol):
     """All instances of the cloud, for their end."""
 

@@ -1,11 +1,14 @@
 """What `stead up` was asked for, and whether two wishes agree."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from services.domain.errors import Invalid
 
 DRIVERS = ("libvirt", "kvm", "qemu", "fake")
+_V4 = re.compile(r"\d{1,3}(\.\d{1,3}){3}:\d+")
 LIBVIRT_DRIVERS = frozenset({"libvirt", "kvm", "qemu"})
 FLAGS = {
     "drivers": "--driver",
@@ -14,7 +17,9 @@ FLAGS = {
     "nats_url": "--nats",
     "libvirt_uri": "--libvirt-uri",
     "fake_hosts": "--fake-hosts",
+    "api_replicas": "--api-replicas",
 }
+API_REPLICAS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Options:
     nats_url: str = ""
     libvirt_uri: str = ""
     fake_hosts: int = 1
+    api_replicas: int = 1
 
     @property
     def own_libvirtd(self) -> bool:
@@ -53,6 +59,9 @@ def options_from(given: dict[str, Any]) -> Options:
         raise Invalid("INVALID_FIELD", "each driver can be named once", field="--driver")
     if options.fake_hosts < 1 or options.fake_hosts > 10_000:
         raise Invalid("INVALID_FIELD", "--fake-hosts is 1 to 10000", field="--fake-hosts")
+    if not 1 <= options.api_replicas <= API_REPLICAS_MAX:
+        words = f"--api-replicas is 1 to {API_REPLICAS_MAX}"
+        raise Invalid("INVALID_FIELD", words, field="--api-replicas")
     listen_address(options.listen)
     return options
 
@@ -66,13 +75,33 @@ def listen_address(listen: str, *, flag: str = "--listen") -> tuple[str, int]:
 
 
 def target_address(endpoint: str) -> None:
-    """Refuses what no cloud can be reached by: neither HOST:PORT nor a gRPC target. Raises
-    Invalid.
+    """Refuses what no cloud can be reached by: neither HOST:PORT, several of them joined by commas,
+    nor a gRPC target. Raises Invalid.
     """
-    if not endpoint.startswith(("unix:", "dns:", "ipv4:", "ipv6:")):
-        host, _ = listen_address(endpoint, flag="STEAD_ENDPOINT")
+    if endpoint.startswith(("unix:", "dns:", "ipv4:", "ipv6:")):
+        return
+    each = endpoint.split(",")
+    for one in each:
+        host, _ = listen_address(one, flag="STEAD_ENDPOINT")
         if "/" in host:
-            raise Invalid("INVALID_FIELD", f'"{endpoint}" is not HOST:PORT', field="STEAD_ENDPOINT")
+            raise Invalid("INVALID_FIELD", f'"{one}" is not HOST:PORT', field="STEAD_ENDPOINT")
+    if len(each) > 1 and target_of(each) == each[0]:
+        words = "several endpoints are all numbers of one internet: 127.0.0.1:1,127.0.0.1:2"
+        raise Invalid("INVALID_FIELD", words, field="STEAD_ENDPOINT")
+
+
+def target_of(endpoints: Sequence[str]) -> str:
+    """The gRPC target that reaches any of several replicas; the first alone where they cannot be
+    named in one: by names, or in two internets.
+
+    Source of the forms: gRPC's name resolution, `ipv4:` and `ipv6:`.
+    """
+    joined = ",".join(endpoints)
+    if len(endpoints) > 1 and all(_V4.fullmatch(one) for one in endpoints):
+        return f"ipv4:{joined}"
+    if len(endpoints) > 1 and all(one.startswith("[") for one in endpoints):
+        return f"ipv6:{joined}"
+    return endpoints[0]
 
 
 def written(options: Options) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.domain import errors
+from services.domain.reasons import REASONS
 
 
 class Exit:
@@ -43,6 +44,7 @@ CODES: dict[type[errors.CloudError], str] = {
     errors.NoCapacity: "RESOURCE_EXHAUSTED",
     errors.Denied: "PERMISSION_DENIED",
     errors.Unauthenticated: "UNAUTHENTICATED",
+    errors.OutOfRange: "OUT_OF_RANGE",
     errors.Unavailable: "UNAVAILABLE",
     errors.Broken: "INTERNAL",
 }
@@ -52,6 +54,21 @@ ADVICE = {
     "INSTANCE_NOT_FOUND": "see what there is: stead instance list",
     "OPERATION_NOT_FOUND": "see what there is: stead operation list",
     "HOST_NOT_FOUND": "see what there is: stead host list",
+    "KEY_PAIR_NOT_FOUND": "see what there is: stead keypair list",
+    "PROJECT_NOT_FOUND": "see what there is: stead project list",
+    "PROJECT_NOT_EMPTY": "delete its instances first: stead instance list --all-projects",
+    "QUOTA_EXCEEDED": "see limits and use: stead quota show",
+    "INVALID_INSTANCE_STATE": "see what is allowed now: stead instance show",
+    "OPERATION_UNDER_WAY": "wait for it, then try again: stead instance wait",
+    "OPERATION_NOT_CANCELLABLE": "delete the instance instead: stead instance delete",
+    "ETAG_MISMATCH": "look again, then decide again: it was changed meanwhile",
+    "FILTER_INVALID": 'write it so: --filter \'state = "ACTIVE" AND labels.tier = "web"\'',
+    "PUBLIC_KEY_INVALID": "give the .pub file that ssh-keygen made",
+    "CONSOLE_IN_USE": "read along with --read-only, or take the keyboard with --take-over",
+    "CONSOLE_TAKEN_OVER": "somebody else types now; --take-over takes the keyboard back",
+    "CONSOLE_OFFSET_GONE": "the host keeps less: leave --from out, or see the newest with --log",
+    "RESUME_TOKEN_INVALID": "begin without --resume-token, and use the same --filter",
+    "REVISION_COMPACTED": "it is too long ago: begin with a new snapshot",
     "IMAGE_TOO_LARGE": "choose a flavor with a larger disk: stead flavor list",
     "TOKEN_MISSING": "point STEAD_TOKEN_FILE at a token, or start the cloud: stead up --detach",
     "TOKEN_INVALID": "is the token of this cloud? Make one: stead token create",
@@ -71,6 +88,8 @@ ADVICE = {
     "HOME_NEWER": "use the newer stead, or another home: STEAD_HOME=FOLDER stead up",
     "IMAGE_REJECTED": "give a whole qcow2 or raw disk, or a tar of kernel, initrd and cmdline",
 }
+# Their messages say already what to do.
+PLAIN = frozenset({"INVALID_FIELD", "NAME_TAKEN", "ORDER_INVALID", "START_FAILED"})
 
 
 @dataclass
@@ -136,8 +155,17 @@ def as_text(refusal: Refusal) -> str:
         k: v for k, v in refusal.metadata.items() if k.startswith("rejected_by_") and v != "0"
     }
     lines += [
-        f"  {v} hosts refused by: {k.removeprefix('rejected_by_')}" for k, v in rejected.items()
+        f"  {v} {'host' if v == '1' else 'hosts'} refused by: {k.removeprefix('rejected_by_')}"
+        for k, v in rejected.items()
     ]
-    if advice := ADVICE.get(refusal.reason):
+    if advice := advice_on(refusal.reason):
         lines.append(f"  {advice}")
     return "\n".join(lines)
+
+
+def advice_on(reason: str) -> str:
+    """What to do about it; empty where nobody can say."""
+    if reason in PLAIN:
+        return ""
+    known = REASONS.get(reason)
+    return ADVICE.get(reason) or (known.remedy if known else "")

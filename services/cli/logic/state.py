@@ -63,6 +63,12 @@ class CloudState:
     options: Options
     seats: list[Seat] = field(default_factory=list)
 
+    @property
+    def listens(self) -> tuple[str, ...]:
+        """Where the replicas of api listen, the first first."""
+        found = tuple(seat.endpoint for seat in self.seats if seat.name == "api")
+        return found or (self.options.listen,)
+
 
 def written(state: CloudState) -> dict[str, Any]:
     """The state as JSON can hold it."""

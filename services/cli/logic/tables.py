@@ -1,157 +1,83 @@
-"""Tables for people: which columns each noun has, and how values read. Takes the JSON form of
-resources.
+"""Tables and cards for people, laid out for the width of their terminal. Takes the JSON form of
+resources; which columns there are is columns.py's.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
-Column = tuple[str, Callable[[Row], str]]
+from services.cli.logic.columns import COLUMNS, Column, Row
+from services.cli.logic.words import clean, cut, word
 
-# CSI sequences, OSC strings, and the other two-byte ones. Source: ECMA-48, 5.4 and 8.3.
-_SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])"
-)
-_PREFIXES = (
-    "INSTANCE_STATE_",
-    "INSTANCE_TASK_",
-    "INSTANCE_POWER_",
-    "INSTANCE_ACTION_",
-    "OPERATION_ACTION_",
-    "OPERATION_STATE_",
-    "OPERATION_PHASE_",
-    "IMAGE_KIND_",
-    "IMAGE_STATE_",
-    "IMAGE_VISIBILITY_",
-    "ARCHITECTURE_",
-    "HOST_STATE_",
-    "HYPERVISOR_KIND_",
-)
+BETWEEN = "  "
+NOTHING = "-"
+NARROWEST_CELL = 8
 
 
-def word(name: str) -> str:
-    """ACTIVE for INSTANCE_STATE_ACTIVE."""
-    for prefix in _PREFIXES:
-        if name.startswith(prefix):
-            return name.removeprefix(prefix)
-    return name
+def table(noun: str, rows: Sequence[Row], *, width: int | None = None) -> str:
+    """The rows under their titles, columns two blanks apart; a sentence if there are none.
 
-
-def clean(text: str) -> str:
-    """The text without what could move a terminal's cursor: shown, never obeyed."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def clean_lines(text: str) -> str:
-    """The same for many lines: line ends and tabs stay, carriage returns go."""
-    kept = text.replace("\r", "")
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in kept
-    )
-
-
-def without_control(text: str) -> str:
-    """A console's words without what its guest meant for a terminal: colours, cursors, titles."""
-    return clean_lines(_SEQUENCE.sub("", text))
-
-
-def _value(key: str) -> Callable[[Row], str]:
-    return lambda row: word(str(row.get(key, "")))
-
-
-def _moment(key: str) -> Callable[[Row], str]:
-    return lambda row: str(row.get(key, ""))[:19].replace("T", " ")
-
-
-def _size(row: Row) -> str:
-    return f"{row.get('vcpus')} vCPU, {row.get('memory_mib')} MiB, {row.get('disk_gib')} GiB"
-
-
-def _share(key: str) -> Callable[[Row], str]:
-    return lambda row: f"{row.get('used', {}).get(key, 0)}/{row.get('target', {}).get(key, 0)}"
-
-
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    "instance": (
-        ("ID", _value("id")),
-        ("NAME", _value("name")),
-        ("STATE", _value("state")),
-        ("TASK", _value("task")),
-        ("POWER", _value("power")),
-        ("HOST", _value("host_id")),
-        ("SIZE", _size),
-        ("CREATED", _moment("create_time")),
-    ),
-    "operation": (
-        ("ID", _value("id")),
-        ("ACTION", _value("action")),
-        ("STATE", _value("state")),
-        ("PHASE", _value("phase")),
-        ("RESOURCE", _value("resource_id")),
-        ("CREATED", _moment("create_time")),
-        ("WHY", lambda row: str((row.get("error") or {}).get("reason", ""))),
-    ),
-    "flavor": (
-        ("ID", _value("id")),
-        ("NAME", _value("name")),
-        ("VCPUS", _value("vcpus")),
-        ("MEMORY MIB", _value("memory_mib")),
-        ("DISK GIB", _value("disk_gib")),
-    ),
-    "image": (
-        ("ID", _value("id")),
-        ("NAME", _value("name")),
-        ("KIND", _value("kind")),
-        ("ARCHITECTURE", _value("architecture")),
-        ("STATE", _value("state")),
-        ("VISIBILITY", _value("visibility")),
-        ("BYTES", _value("size_bytes")),
-    ),
-    "host": (
-        ("ID", _value("id")),
-        ("STATE", _value("state")),
-        ("DRIVER", lambda row: str(row.get("capabilities", {}).get("driver", ""))),
-        ("VCPUS", _share("vcpus")),
-        ("MEMORY MIB", _share("memory_mib")),
-        ("DISK GIB", _share("disk_gib")),
-        ("CLAIMS", _value("claims")),
-    ),
-    "service": (
-        ("NAME", _value("name")),
-        ("REPLICA", _value("replica")),
-        ("PID", _value("pid")),
-        ("STATE", _value("state")),
-        ("RESTARTS", _value("restarts")),
-        ("ENDPOINT", _value("endpoint")),
-    ),
-}
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 guest`, `2 guests`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def table(noun: str, rows: Sequence[Row]) -> str:
-    """The rows under their titles, columns two blanks apart; a sentence if there are none."""
+    What does not fit into `width` letters is left out, column by column, then cut; None fits all.
+    """
     if not rows:
         return f"no {noun}s"
-    columns = COLUMNS[noun]
-    cells = [[title for title, _ in columns]]
-    cells += [[clean(show(row)) or "-" for _, show in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    columns = {
+        column.title: [column.title, *(clean(column.show(row)) or NOTHING for row in rows)]
+        for column in COLUMNS[noun]
+    }
+    if width is not None:
+        columns = _fitting(COLUMNS[noun], columns, width)
+    widths = {title: max(map(len, cells)) for title, cells in columns.items()}
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
+        BETWEEN.join(cells[line].ljust(widths[title]) for title, cells in columns.items()).rstrip()
+        for line in range(len(rows) + 1)
     )
+
+
+def _fitting(
+    columns: Sequence[Column], cells: Mapping[str, list[str]], width: int
+) -> dict[str, list[str]]:
+    kept = dict(cells)
+
+    def worth(column: Column) -> tuple[bool, int]:
+        # What has nothing to say goes first.
+        return set(cells[column.title][1:]) == {NOTHING}, column.rank
+
+    for column in sorted(columns, key=worth, reverse=True):
+        if _width(kept) <= width:
+            break
+        if column.rank:
+            del kept[column.title]
+    while (too_wide := _width(kept) - width) > 0:
+        widest = max(kept, key=lambda title: max(map(len, kept[title])))
+        present = max(map(len, kept[widest]))
+        if present <= NARROWEST_CELL:
+            break
+        narrower = max(NARROWEST_CELL, present - too_wide)
+        kept[widest] = [cut(cell, narrower) for cell in kept[widest]]
+    return kept
+
+
+def _width(cells: Mapping[str, list[str]]) -> int:
+    return sum(max(map(len, column)) for column in cells.values()) + len(BETWEEN) * (len(cells) - 1)
 
 
 def card(row: Row) -> str:
     """One resource, a line per field; nested fields as `outer.inner`, empty ones left out."""
-    lines = list(_flat("", row))
+    lines = list(_flat("", _together(row)))
     width = max((len(key) for key, _ in lines), default=0)
     return "\n".join(f"{key.ljust(width)}  {clean(value)}" for key, value in lines)
+
+
+def _together(row: Row) -> Row:
+    """What can be asked and what not stand together, whatever lies between them in the contract."""
+    blocked = row.get("blocked_actions")
+    ordered: dict[str, Any] = {}
+    for key, value in row.items():
+        if key != "blocked_actions":
+            ordered[key] = value
+        if key == "allowed_actions" and blocked is not None:
+            ordered["blocked_actions"] = blocked
+    return ordered
 
 
 def _flat(prefix: str, row: Row) -> Sequence[tuple[str, str]]:
@@ -159,6 +85,8 @@ def _flat(prefix: str, row: Row) -> Sequence[tuple[str, str]]:
     for key, value in row.items():
         if isinstance(value, Mapping):
             lines += _flat(f"{prefix}{key}.", value)
+        elif key == "blocked_actions":
+            lines += [(f"{prefix}{key}.{word(b['action'])}", _blocked(b)) for b in value]
         elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
             for number, entry in enumerate(value):
                 lines += _flat(f"{prefix}{key}.{number}.", entry)
@@ -168,3 +96,7 @@ def _flat(prefix: str, row: Row) -> Sequence[tuple[str, str]]:
             shown = str(value).lower() if isinstance(value, bool) else word(str(value))
             lines.append((prefix + key, shown))
     return [(key, value) for key, value in lines if value]
+
+
+def _blocked(blocked: Row) -> str:
+    return f"{blocked.get('message', '')} ({blocked.get('reason', '')})".strip()

@@ -57,12 +57,13 @@ class Backing:
     engines: frozenset[str]
     python: str
     machine: str
+    # Where each replica of api listens, the first where the caller wants it.
+    api_listens: tuple[str, ...]
 
 
 def services_of(home: Home, options: Options, backing: Backing) -> list[Unit]:
-    """conductor, scheduler, api, and one compute per driver."""
+    """conductor, scheduler, the replicas of api, and one compute per driver."""
     socket = f"unix:{home.run}/conductor.sock"
-    ingress = f"unix:{home.run}/ingress.sock"
     conductor = _service(
         home,
         backing,
@@ -70,32 +71,43 @@ def services_of(home: Home, options: Options, backing: Backing) -> list[Unit]:
         settings={"LISTEN": socket, "POSTGRES_URL": backing.postgres_url},
     )
     scheduler = _service(home, backing, "scheduler", settings={"CONDUCTOR": socket})
-    api = _service(
-        home,
-        backing,
-        "api",
-        settings={
-            "LISTEN": options.listen,
-            "INGRESS_LISTEN": ingress,
-            "CONDUCTOR": socket,
-            "TOKEN_KEY_FILE": str(home.public_key_file),
-            "PAGE_KEY_FILE": str(home.page_key_file),
-            "IMAGE_DIR": str(home.path / "images"),
-        },
-    )
     after_conductor = frozenset({"conductor"})
     return [
         replace(
             conductor, endpoint=socket, ends_in=1, needs=backing.engines & {"postgres", "nats"}
         ),
         replace(scheduler, needs=after_conductor),
-        replace(api, endpoint=options.listen, needs=after_conductor),
-        *_computes(home, options, backing, ingress),
+        *(
+            replace(_api(home, backing, replica, socket), needs=after_conductor)
+            for replica in range(len(backing.api_listens))
+        ),
+        *_computes(home, options, backing),
     ]
 
 
-def _computes(home: Home, options: Options, backing: Backing, ingress: str) -> list[Unit]:
+def _api(home: Home, backing: Backing, replica: int, conductor: str) -> Unit:
+    # They share keys and images: a token of one is good at the others.
+    listen = backing.api_listens[replica]
+    settings = {
+        "LISTEN": listen,
+        "INGRESS_LISTEN": _ingress(home, replica),
+        "CONDUCTOR": conductor,
+        "TOKEN_KEY_FILE": str(home.public_key_file),
+        "PAGE_KEY_FILE": str(home.page_key_file),
+        "IMAGE_DIR": str(home.path / "images"),
+    }
+    unit = _service(home, backing, "api", replica=replica, settings=settings)
+    return replace(unit, endpoint=listen)
+
+
+def _ingress(home: Home, replica: int) -> str:
+    name = "ingress.sock" if replica == 0 else f"ingress-{replica}.sock"
+    return f"unix:{home.run}/{name}"
+
+
+def _computes(home: Home, options: Options, backing: Backing) -> list[Unit]:
     units = []
+    ingress = ",".join(_ingress(home, replica) for replica in range(len(backing.api_listens)))
     for replica, (driver, host_id) in enumerate(host_ids(options.drivers, backing.machine).items()):
         settings = {
             "API": ingress,

@@ -11,6 +11,7 @@ from services.cli.logic.options import (
     options_from,
     read,
     target_address,
+    target_of,
     written,
 )
 from services.domain.errors import Invalid
@@ -34,6 +35,8 @@ def test_the_default_needs_a_libvirtd_of_its_own_and_the_fake_driver_none() -> N
         ({"drivers": ["fake", "fake"]}, "--driver"),
         ({"fake_hosts": 0}, "--fake-hosts"),
         ({"fake_hosts": 10_001}, "--fake-hosts"),
+        ({"api_replicas": 0}, "--api-replicas"),
+        ({"api_replicas": 17}, "--api-replicas"),
         ({"listen": "8774"}, "--listen"),
         ({"listen": "127.0.0.1:0"}, "--listen"),
         ({"listen": "127.0.0.1:65536"}, "--listen"),
@@ -67,15 +70,32 @@ def test_only_flags_that_were_given_can_differ() -> None:
     ]
 
 
-@pytest.mark.parametrize("endpoint", ["127.0.0.1:8774", "[::1]:8774", "unix:/a/b", "dns:///c:1"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["127.0.0.1:8774", "[::1]:8774", "unix:/a/b", "dns:///c:1", "127.0.0.1:1,127.0.0.1:2"],
+)
 def test_an_endpoint_is_an_address_or_a_target(endpoint: str) -> None:
     target_address(endpoint)
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["cloud", "http://cloud:8774", "https://cloud/", ":8774", "a:0"]
+    "endpoint",
+    ["cloud", "http://cloud:8774", "https://cloud/", ":8774", "a:0", "127.0.0.1:1,a:2", "a:1,"],
 )
 def test_what_cannot_be_dialled_is_refused_by_the_variables_name(endpoint: str) -> None:
     with pytest.raises(Invalid) as refused:
         target_address(endpoint)
     assert refused.value.field == "STEAD_ENDPOINT"
+
+
+def test_replicas_are_one_target_where_that_can_be_said() -> None:
+    assert target_of(["127.0.0.1:1"]) == "127.0.0.1:1"
+    assert target_of(["127.0.0.1:1", "127.0.0.1:2"]) == "ipv4:127.0.0.1:1,127.0.0.1:2"
+    assert target_of(["[::1]:1", "[::1]:2"]) == "ipv6:[::1]:1,[::1]:2"
+    assert target_of(["localhost:1", "127.0.0.1:2"]) == "localhost:1"
+
+
+def test_a_state_of_before_there_were_replicas_is_one_replica() -> None:
+    earlier = written(Options())
+    del earlier["api_replicas"]
+    assert read(earlier) == Options()

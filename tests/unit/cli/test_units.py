@@ -22,6 +22,7 @@ def _units(options: Options) -> dict[str, Unit]:
         engines=frozenset({"postgres", "nats", "libvirtd"}),
         python="/venv/bin/python",
         machine="Box.example",
+        api_listens=("127.0.0.1:8774", "127.0.0.1:4001", "127.0.0.1:4002")[: options.api_replicas],
     )
     return {unit.label: unit for unit in services_of(HOME, options, backing)}
 
@@ -73,3 +74,28 @@ def test_a_service_gets_its_own_settings_of_the_caller_and_not_those_of_others()
     assert passed["PATH"] == "/bin"
     assert SECRET not in passed.values()
     assert "STEAD_HOME" not in passed
+
+
+def test_replicas_of_api_share_keys_and_images_and_each_has_its_own_doors() -> None:
+    units = _units(Options(api_replicas=3))
+    replicas = [units[name] for name in ("api", "api-1", "api-2")]
+    assert [unit.endpoint for unit in replicas] == [
+        "127.0.0.1:8774",
+        "127.0.0.1:4001",
+        "127.0.0.1:4002",
+    ]
+    assert [unit.environment["STEAD_API_LISTEN"] for unit in replicas] == [
+        unit.endpoint for unit in replicas
+    ]
+    assert len({unit.admin_endpoint for unit in replicas}) == 3
+    ingresses = [unit.environment["STEAD_API_INGRESS_LISTEN"] for unit in replicas]
+    assert len(set(ingresses)) == 3
+    assert units["compute"].environment["STEAD_COMPUTE_API"] == ",".join(ingresses)
+    for shared in ("TOKEN_KEY_FILE", "PAGE_KEY_FILE", "IMAGE_DIR", "CONDUCTOR"):
+        assert len({unit.environment[f"STEAD_API_{shared}"] for unit in replicas}) == 1
+
+
+def test_one_replica_is_called_as_before() -> None:
+    units = _units(Options())
+    assert "api-1" not in units
+    assert units["compute"].environment["STEAD_COMPUTE_API"] == "unix:/h/run/ingress.sock"

@@ -12,6 +12,7 @@ import typer
 
 from services.cli.edges.commands.flags import OutputFlag, around
 from services.cli.edges.commands.up_flags import (
+    ApiReplicasFlag,
     DetachFlag,
     DriverFlag,
     FakeHostsFlag,
@@ -34,7 +35,7 @@ from services.cli.logic.home import Home
 from services.cli.logic.options import Options, options_from, written
 from services.cli.logic.refusal import Exit, refusal_of
 from services.cli.logic.surroundings import Surroundings
-from services.cli.logic.tables import counted
+from services.cli.logic.words import counted
 from services.domain.errors import CloudError
 
 COUNT_PATIENCE_S = 3.0
@@ -48,6 +49,7 @@ def up(
     nats: NatsFlag = None,
     libvirt_uri: LibvirtFlag = None,
     fake_hosts: FakeHostsFlag = None,
+    api_replicas: ApiReplicasFlag = None,
 ) -> None:
     """Starts a cloud on this machine, or finds it running.
 
@@ -64,6 +66,7 @@ def up(
         "nats_url": nats,
         "libvirt_uri": libvirt_uri,
         "fake_hosts": fake_hosts,
+        "api_replicas": api_replicas,
     }
     bring(around(), given, detached=detached)
 
@@ -132,7 +135,8 @@ async def _until_signalled(
 
 
 def _sentence(home: Home, options: Options) -> str:
-    return f"{options.listen}, home {home.path}; stop it with `stead down`"
+    replicas = f", {options.api_replicas} replicas of api" if options.api_replicas > 1 else ""
+    return f"{options.listen}{replicas}, home {home.path}; stop it with `stead down`"
 
 
 def down(

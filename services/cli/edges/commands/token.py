@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.edges import keys
+from services.cli.edges.commands.examples import taught
 from services.cli.edges.commands.flags import OutputFlag, around, group
 from services.cli.edges.terminal import Output, show_one
 from services.cli.logic.claims import Bearer, claims_of, life_s
@@ -21,7 +22,7 @@ def tokens() -> None:
     """Tokens: who may do what, in which project, for how long."""
 
 
-@app.command("create")
+@app.command("create", epilog=taught("token create"))
 def create(
     project: Annotated[str, typer.Option(metavar="NAME", help="The project it is for.")],
     role: Annotated[str, typer.Option(metavar="ROLE", help="reader, member or admin.")] = "member",
@@ -32,11 +33,7 @@ def create(
     subject: Annotated[str, typer.Option(metavar="WORDS", help="Who will carry it.")] = "",
     output: OutputFlag = Output.TABLE,
 ) -> None:
-    """Signs a token with this home's key and prints it.
-
-    Example: stead token create --project web --role member --for 8h > web.token;
-    STEAD_TOKEN_FILE=web.token stead instance list
-    """
+    """Signs a token with this home's key and prints it."""
     home = around().home
     try:
         cloud_id = str(json.loads(home.cloud_file.read_text())["cloud_id"])

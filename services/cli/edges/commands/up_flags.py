@@ -33,6 +33,14 @@ LibvirtFlag = Annotated[
     str | None,
     typer.Option(metavar="URI", envvar="STEAD_COMPUTE_LIBVIRT_URI", help="Your own libvirtd."),
 ]
+ApiReplicasFlag = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="How many api processes; the first listens at --listen, the others on free ports "
+        "(`stead status`). [1]",
+    ),
+]
 FakeHostsFlag = Annotated[
     int | None, typer.Option(metavar="N", help="How many hosts the fake driver stands for. [1]")
 ]

@@ -1,0 +1,39 @@
+"""Conditions of a filter, as the contract's grammar writes them."""
+
+import re
+
+from services.domain.errors import Invalid
+
+_UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+NAME_LETTERS_MAX = 63
+
+
+def condition(field: str, value: str) -> str:
+    """One condition, the value quoted."""
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{field} = "{quoted}"'
+
+
+def both(*conditions: str) -> str:
+    """Those that are not empty, all of which must hold."""
+    return " AND ".join(one for one in conditions if one)
+
+
+def id_in(word: str) -> str:
+    """The id that a word is, lower case; empty if it is a name."""
+    lower = word.lower()
+    return lower if _UUID.match(lower) else ""
+
+
+def is_name(word: str) -> bool:
+    """Whether something can have this name: what cannot needs no question."""
+    return bool(word) and word.isprintable() and len(word) <= NAME_LETTERS_MAX
+
+
+def about(word: str) -> str:
+    """The condition that a thing is the one that a person calls so. Raises Invalid."""
+    if found := id_in(word):
+        return condition("id", found)
+    if not is_name(word):
+        raise Invalid("INVALID_FIELD", "a name is 1 to 63 printable characters", field="name")
+    return condition("name", word)
