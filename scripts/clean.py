@@ -12,6 +12,13 @@ import debian
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILT = [".venv", "build", "dist"]
 CACHES = [".hypothesis", ".import_linter_cache", ".mypy_cache", ".pytest_cache", ".ruff_cache"]
+# Where a client was made in its own folder and not by tests.
+CLIENTS = [
+    "clients/go/gen",
+    "clients/node/gen",
+    "clients/node/node_modules",
+    "clients/python/gen",
+]
 # The record of added Debian packages outlives the rest of build/: the packages do too.
 KEPT = [debian.ADDED]
 
@@ -35,10 +42,10 @@ def users() -> list[int]:
 
 def targets() -> list[pathlib.Path]:
     """What will be removed, of what exists."""
-    named = [ROOT / name for name in [*BUILT, *CACHES]]
+    named = [ROOT / name for name in [*BUILT, *CACHES, *CLIENTS]]
     cached = [
         path
-        for top in ("services", "generated", "tests", "scripts")
+        for top in ("services", "generated", "tests", "scripts", "clients")
         for path in (ROOT / top).rglob("__pycache__")
     ]
     return [path for path in [*named, *cached] if path.exists()]

@@ -16,7 +16,7 @@ from collections import Counter
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ["house", "unit", "contract", "integration", "system"]
+ROOMS = ["house", "unit", "contract", "integration", "system", "clients", "mesh"]
 FRESH = ROOT / "tests" / "fresh" / "run"
 FRESH_DEADLINE_S = 3600
 

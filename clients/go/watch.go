@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	stead "stead.example/client/gen/stead/v1"
+)
+
+const (
+	bookmarkEvery = 5 * time.Second
+	waitFirst     = 100 * time.Millisecond
+	waitMost      = 5 * time.Second
+)
+
+// Watch follows the instances of the token's project through any number of cut connections.
+type Watch struct {
+	Doors      []Door // replicas of one cloud; each new connection goes to the next one
+	CutEach    bool   // drops the connection after each change, to show that nothing gets lost
+	Reconnects int
+	resume     string // the token of the last message that was handled
+}
+
+// Follow hands over every message exactly once and in order, until the context ends.
+func (w *Watch) Follow(
+	ctx context.Context, handle func(*stead.WatchInstancesResponse) error,
+) error {
+	wait := waitFirst
+	for {
+		before := w.resume
+		err := w.connect(ctx, handle)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !mayResume(err) {
+			return err
+		}
+		if RefusalOf(err).Reason == "REVISION_COMPACTED" {
+			w.resume = "" // what was missed is not kept any more: a snapshot says what is now
+		}
+		fmt.Fprintln(os.Stderr, "watch goes on:", err)
+		w.Reconnects++
+		if w.resume != before {
+			wait = waitFirst
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+			wait = min(2*wait, waitMost)
+		}
+	}
+}
+
+var errCut = errors.New("cut on purpose")
+
+// connect opens one stream on a connection of its own and handles what comes until it ends.
+func (w *Watch) connect(
+	ctx context.Context, handle func(*stead.WatchInstancesResponse) error,
+) error {
+	cloud, err := Dial(w.Doors[w.Reconnects%len(w.Doors)])
+	if err != nil {
+		return err
+	}
+	defer cloud.Close()
+	stream, err := cloud.Instances.WatchInstances(ctx, &stead.WatchInstancesRequest{
+		ResumeToken:      w.resume,
+		BookmarkInterval: durationpb.New(bookmarkEvery),
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if err := handle(message); err != nil {
+			return handlingFailed{err}
+		}
+		w.resume = message.ResumeToken
+		if w.CutEach && message.GetChange() != nil {
+			return errCut
+		}
+	}
+}
+
+type handlingFailed struct{ error }
+
+// mayResume tells a lost stream from one that would be refused again. What has no reason of stead's
+// is a failure of the road: a proxy's timeout, a killed replica, a broken line.
+func mayResume(err error) bool {
+	var failed handlingFailed
+	if errors.As(err, &failed) {
+		return false
+	}
+	if errors.Is(err, errCut) || errors.Is(err, io.EOF) {
+		return true
+	}
+	switch refusal := RefusalOf(err); refusal.Reason {
+	case "WATCH_TOO_SLOW", "API_STOPPING", "REVISION_COMPACTED", "TOKEN_EXPIRED":
+		return true
+	case "":
+		return refusal.Code != codes.Unimplemented
+	default:
+		return refusal.Code == codes.Unavailable
+	}
+}
