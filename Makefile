@@ -27,11 +27,12 @@ demo: setup ## A cloud on this machine with one real guest in it; both stay
 down: setup ## Stops everything that demo started, guests too
 	@scripts/down
 
-bench: setup ## Measures; figures in build/bench.json
-	@scripts/bench
+bench: setup ## Measures; figures in build/bench.json, a plot beside it (ARGS=front for that alone)
+	@scripts/bench $(ARGS)
 
-proto: setup ## Makes generated/ from proto/
+proto: setup ## Makes generated/ from proto/, and the pages of docs/ that are made from code
 	@$(VENV)/python scripts/proto.py
+	@$(VENV)/python scripts/docs.py
 
 release: setup ## Promises the contract as it is: moves proto/released.binpb
 	@$(VENV)/python scripts/release.py $(if $(BREAKING),--breaking $(BREAKING))

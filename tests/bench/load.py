@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import grpc
 from stead.v1 import instance_pb2 as pb
@@ -17,6 +18,8 @@ from stead.v1 import instance_pb2_grpc
 from services.runtime.ids import new_id
 
 PATIENCE_S = 60.0
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,24 @@ class Load:
         )
         return await self._life(answer.instance.id, begun_s, pb.INSTANCE_STATE_ACTIVE)
 
+    async def batch_create(self, flavor_id: str, image_id: str, count: int) -> list[Life]:
+        """So many instances in one call, until all are ACTIVE."""
+        wishes = [
+            pb.NewInstance(
+                name=f"bench-{next(self._numbers)}", flavor_id=flavor_id, image_id=image_id
+            )
+            for _ in range(count)
+        ]
+        request = pb.BatchCreateInstancesRequest(request_id=new_id(), instances=wishes)
+        begun_s = time.perf_counter()
+        answer = await self.instances.BatchCreateInstances(
+            request, metadata=self.metadata, timeout=PATIENCE_S
+        )
+        return [
+            await self._life(result.created.instance.id, begun_s, pb.INSTANCE_STATE_ACTIVE)
+            for result in answer.results
+        ]
+
     async def delete(self, instance_id: str) -> Life:
         """One instance, until it is DELETED."""
         request = pb.DeleteInstanceRequest(request_id=new_id(), id=instance_id)
@@ -98,10 +119,10 @@ async def load(endpoint: str, token: str) -> AsyncIterator[Load]:
 
 
 async def in_turn(
-    works: Sequence[Callable[[], Awaitable[Life]]], *, at_once: int, budget_s: float
-) -> list[Life]:
+    works: Sequence[Callable[[], Awaitable[Outcome]]], *, at_once: int, budget_s: float
+) -> list[Outcome]:
     """What became of the works, `at_once` under way; none is begun after `budget_s`."""
-    waiting, lives = iter(works), list[Life]()
+    waiting, lives = iter(works), list[Outcome]()
     stop_s = time.perf_counter() + budget_s
 
     async def caller() -> None:
