@@ -63,7 +63,7 @@ async def test_an_instance_is_created_shown_listed_and_deleted(cloud: ApiCloud) 
     )
     assert gone.instance.task == instance_pb2.INSTANCE_TASK_DELETING
     assert gone.instance.etag != instance.etag
-    assert list(gone.instance.allowed_actions) == []
+    assert list(gone.instance.allowed_actions) == [instance_pb2.INSTANCE_ACTION_DELETE]
     await cloud.conductor.change_instance(instance.id, state=instance_pb2.INSTANCE_STATE_DELETED)
     refused = await refusal(user.GetInstance(instance_pb2.GetInstanceRequest(id=instance.id)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "INSTANCE_NOT_FOUND")
