@@ -95,7 +95,7 @@ class CreateFlavorRequest(_message.Message):
     disk_gib: _builtins.int
     """1 GiB to 1 PiB."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -270,7 +270,7 @@ class DeleteFlavorRequest(_message.Message):
     id: _builtins.str
     """The flavor's UUID."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,

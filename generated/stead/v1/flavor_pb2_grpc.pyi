@@ -38,7 +38,9 @@ class FlavorServiceStub:
     GetFlavor: _grpc.UnaryUnaryMultiCallable[_flavor_pb2.GetFlavorRequest, _flavor_pb2.GetFlavorResponse]
     """Shows one size. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
     ListFlavors: _grpc.UnaryUnaryMultiCallable[_flavor_pb2.ListFlavorsRequest, _flavor_pb2.ListFlavorsResponse]
-    """Lists the sizes on offer, oldest first, in pages."""
+    """Lists the sizes on offer, oldest first, in pages.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     DeleteFlavor: _grpc.UnaryUnaryMultiCallable[_flavor_pb2.DeleteFlavorRequest, _flavor_pb2.DeleteFlavorResponse]
     """Takes a size off the offer; instances made from it keep it. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
 
@@ -52,7 +54,9 @@ class FlavorServiceAsyncStub(FlavorServiceStub):
     GetFlavor: _aio.UnaryUnaryMultiCallable[_flavor_pb2.GetFlavorRequest, _flavor_pb2.GetFlavorResponse]  # type: ignore[assignment]
     """Shows one size. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
     ListFlavors: _aio.UnaryUnaryMultiCallable[_flavor_pb2.ListFlavorsRequest, _flavor_pb2.ListFlavorsResponse]  # type: ignore[assignment]
-    """Lists the sizes on offer, oldest first, in pages."""
+    """Lists the sizes on offer, oldest first, in pages.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     DeleteFlavor: _aio.UnaryUnaryMultiCallable[_flavor_pb2.DeleteFlavorRequest, _flavor_pb2.DeleteFlavorResponse]  # type: ignore[assignment]
     """Takes a size off the offer; instances made from it keep it. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
 
@@ -81,7 +85,9 @@ class FlavorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _flavor_pb2.ListFlavorsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_flavor_pb2.ListFlavorsResponse, _abc.Awaitable[_flavor_pb2.ListFlavorsResponse]]:
-        """Lists the sizes on offer, oldest first, in pages."""
+        """Lists the sizes on offer, oldest first, in pages.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
 
     @_abc_1.abstractmethod
     def DeleteFlavor(

@@ -423,7 +423,7 @@ class EnableHostRequest(_message.Message):
     id: _builtins.str
     """The host's id."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -486,7 +486,7 @@ class DisableHostRequest(_message.Message):
     reason: _builtins.str
     """Why, for whoever wonders later: 1 to 255 printable characters."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -542,11 +542,16 @@ class WatchHostsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
+    EVENTS_MAX_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """Which hosts are followed, in the grammar of ListHosts; empty for all."""
     resume_token: _builtins.str
     """The resume_token of any message of an earlier watch with the same filter, or of a list: goes on strictly after it.
     Empty for a snapshot first.
+    """
+    events_max: _builtins.int
+    """How many events one message may carry, so that many that happen at once cost less; up to 256. 0 and 1: one each.
+    Nothing is held back for the sake of it.
     """
     @_builtins.property
     def bookmark_interval(self) -> _duration_pb2.Duration:
@@ -558,10 +563,11 @@ class WatchHostsRequest(_message.Message):
         filter: _builtins.str = ...,
         resume_token: _builtins.str = ...,
         bookmark_interval: _duration_pb2.Duration | None = ...,
+        events_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "events_max", b"events_max", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -580,10 +586,13 @@ class WatchHostsResponse(_message.Message):
     BOOKMARK_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """For a change the commit that made it; before that the commit to which the snapshot is true."""
     resume_token: _builtins.str
-    """Goes on strictly after this message, at any replica. Empty until the snapshot is complete."""
+    """Goes on strictly after this event, at any replica. Empty until the snapshot is complete, and for all events of one
+    message but the last.
+    """
     @_builtins.property
     def existing(self) -> Global___Host:
         """One host of the snapshot that opens the stream."""
@@ -604,6 +613,12 @@ class WatchHostsResponse(_message.Message):
     def bookmark(self) -> Global___HostBookmark:
         """Nothing happened up to this message's revision that the watch would show."""
 
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchHostsResponse]:
+        """The events that came together with this one, after it, in order; empty unless events_max asks for them. None of these
+        carries more.
+        """
+
     def __init__(
         self,
         *,
@@ -614,10 +629,11 @@ class WatchHostsResponse(_message.Message):
         bookmark: Global___HostBookmark | None = ...,
         revision: _builtins.int = ...,
         resume_token: _builtins.str = ...,
+        more: _abc.Iterable[Global___WatchHostsResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "more", b"more", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["existing", "snapshot_done", "change", "left", "bookmark"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -431,7 +431,7 @@ class DeleteImageRequest(_message.Message):
     id: _builtins.str
     """The image's UUID."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,

@@ -41,7 +41,9 @@ class ImageServiceStub:
     GetImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.GetImageResponse]
     """Shows one image. Errors: NOT_FOUND (IMAGE_NOT_FOUND), also for a private one of another project."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
-    """Lists the project's images and the public ones, oldest first, in pages."""
+    """Lists the project's images and the public ones, oldest first, in pages.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]
     """Removes an image; instances made from it keep running. Errors: NOT_FOUND (IMAGE_NOT_FOUND)."""
 
@@ -58,7 +60,9 @@ class ImageServiceAsyncStub(ImageServiceStub):
     GetImage: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.GetImageResponse]  # type: ignore[assignment]
     """Shows one image. Errors: NOT_FOUND (IMAGE_NOT_FOUND), also for a private one of another project."""
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
-    """Lists the project's images and the public ones, oldest first, in pages."""
+    """Lists the project's images and the public ones, oldest first, in pages.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]  # type: ignore[assignment]
     """Removes an image; instances made from it keep running. Errors: NOT_FOUND (IMAGE_NOT_FOUND)."""
 
@@ -90,7 +94,9 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.ListImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]:
-        """Lists the project's images and the public ones, oldest first, in pages."""
+        """Lists the project's images and the public ones, oldest first, in pages.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
 
     @_abc_1.abstractmethod
     def DeleteImage(

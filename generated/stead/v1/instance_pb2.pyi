@@ -415,7 +415,7 @@ class CreateInstanceRequest(_message.Message):
     user_data: _builtins.bytes
     """Handed to the guest on the config drive unchanged, at most 8 KiB."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """At most 64 pairs; keys of 1 to 63 and values of up to 255 printable characters."""
@@ -563,7 +563,7 @@ class BatchCreateInstancesRequest(_message.Message):
     request_id: _builtins.str
     """UUID chosen by the caller for the whole batch: with the same payload its instances are the same."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewInstance]:
         """1 to 1,000."""
@@ -804,7 +804,7 @@ class UpdateInstanceRequest(_message.Message):
     etag: _builtins.str
     """The etag that was read; empty to change whatever is there."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """All labels as they shall be, if update_mask names them: as in CreateInstanceRequest."""
@@ -876,7 +876,7 @@ class StartInstanceRequest(_message.Message):
     id: _builtins.str
     """The instance's UUID."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -937,7 +937,7 @@ class StopInstanceRequest(_message.Message):
     id: _builtins.str
     """The instance's UUID."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long the guest may take to shut down by itself before it is switched off; unset means 60 s, zero switches it off at
@@ -1008,7 +1008,7 @@ class RebootInstanceRequest(_message.Message):
     kind: Global___RebootKind.ValueType
     """How it is brought down; unspecified means soft."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """For a soft reboot: how long the guest may take to shut down by itself; unset means 60 s, the most is an hour."""
@@ -1074,7 +1074,7 @@ class DeleteInstanceRequest(_message.Message):
     id: _builtins.str
     """The instance's UUID."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -1130,6 +1130,7 @@ class WatchInstancesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
+    EVENTS_MAX_FIELD_NUMBER: _builtins.int
     all_projects: _builtins.bool
     """Only for cloud admins: watch the instances of every project."""
     filter: _builtins.str
@@ -1137,6 +1138,10 @@ class WatchInstancesRequest(_message.Message):
     resume_token: _builtins.str
     """The resume_token of any message of an earlier watch with the same filter, or of a list: goes on strictly after it.
     Empty for a snapshot first.
+    """
+    events_max: _builtins.int
+    """How many events one message may carry, so that many that happen at once cost less; up to 256. 0 and 1: one each.
+    Nothing is held back for the sake of it.
     """
     @_builtins.property
     def bookmark_interval(self) -> _duration_pb2.Duration:
@@ -1149,10 +1154,11 @@ class WatchInstancesRequest(_message.Message):
         filter: _builtins.str = ...,
         resume_token: _builtins.str = ...,
         bookmark_interval: _duration_pb2.Duration | None = ...,
+        events_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "bookmark_interval", b"bookmark_interval", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_projects", b"all_projects", "bookmark_interval", b"bookmark_interval", "events_max", b"events_max", "filter", b"filter", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1171,10 +1177,13 @@ class WatchInstancesResponse(_message.Message):
     BOOKMARK_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """For a change the commit that made it; before that the commit to which the snapshot is true."""
     resume_token: _builtins.str
-    """Goes on strictly after this message, at any replica. Empty until the snapshot is complete."""
+    """Goes on strictly after this event, at any replica. Empty until the snapshot is complete, and for all events of one
+    message but the last.
+    """
     @_builtins.property
     def existing(self) -> Global___Instance:
         """One living instance of the snapshot that opens the stream."""
@@ -1195,6 +1204,12 @@ class WatchInstancesResponse(_message.Message):
     def bookmark(self) -> Global___Bookmark:
         """Nothing happened up to this message's revision that the watch would show."""
 
+    @_builtins.property
+    def more(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchInstancesResponse]:
+        """The events that came together with this one, after it, in order; empty unless events_max asks for them. None of these
+        carries more.
+        """
+
     def __init__(
         self,
         *,
@@ -1205,10 +1220,11 @@ class WatchInstancesResponse(_message.Message):
         bookmark: Global___Bookmark | None = ...,
         revision: _builtins.int = ...,
         resume_token: _builtins.str = ...,
+        more: _abc.Iterable[Global___WatchInstancesResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "change", b"change", "event", b"event", "existing", b"existing", "left", b"left", "more", b"more", "resume_token", b"resume_token", "revision", b"revision", "snapshot_done", b"snapshot_done"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["existing", "snapshot_done", "change", "left", "bookmark"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

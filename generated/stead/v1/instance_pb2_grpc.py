@@ -113,7 +113,8 @@ class InstanceServiceServicer:
     def BatchCreateInstances(self, request, context):
         """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
         CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
-        were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
+        were refused are tried again. The whole request may have 2 MiB, so that the answer is one that every client takes.
+        Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,7 +179,8 @@ class InstanceServiceServicer:
     def WatchInstances(self, request, context):
         """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
         resume token the changes after it, at any replica.
-        Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_WATCHES) where its project has as many as a replica serves to one.
+        RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
         (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
         `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
         INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).

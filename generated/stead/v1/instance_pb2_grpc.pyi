@@ -41,7 +41,8 @@ class InstanceServiceStub:
     BatchCreateInstances: _grpc.UnaryUnaryMultiCallable[_instance_pb2.BatchCreateInstancesRequest, _instance_pb2.BatchCreateInstancesResponse]
     """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
     CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
-    were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
+    were refused are tried again. The whole request may have 2 MiB, so that the answer is one that every client takes.
+    Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
     """
     GetInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.GetInstanceRequest, _instance_pb2.GetInstanceResponse]
     """Shows one instance as of the newest commit. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), also for one of another project
@@ -74,7 +75,8 @@ class InstanceServiceStub:
     WatchInstances: _grpc.UnaryStreamMultiCallable[_instance_pb2.WatchInstancesRequest, _instance_pb2.WatchInstancesResponse]
     """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
     resume token the changes after it, at any replica.
-    Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_WATCHES) where its project has as many as a replica serves to one.
+    RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
     (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
     `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
     INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).
@@ -103,7 +105,8 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     BatchCreateInstances: _aio.UnaryUnaryMultiCallable[_instance_pb2.BatchCreateInstancesRequest, _instance_pb2.BatchCreateInstancesResponse]  # type: ignore[assignment]
     """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
     CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
-    were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
+    were refused are tried again. The whole request may have 2 MiB, so that the answer is one that every client takes.
+    Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
     """
     GetInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.GetInstanceRequest, _instance_pb2.GetInstanceResponse]  # type: ignore[assignment]
     """Shows one instance as of the newest commit. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), also for one of another project
@@ -136,7 +139,8 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     WatchInstances: _aio.UnaryStreamMultiCallable[_instance_pb2.WatchInstancesRequest, _instance_pb2.WatchInstancesResponse]  # type: ignore[assignment]
     """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
     resume token the changes after it, at any replica.
-    Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+    Errors: RESOURCE_EXHAUSTED (TOO_MANY_WATCHES) where its project has as many as a replica serves to one.
+    RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
     (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
     `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
     INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).
@@ -174,7 +178,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_instance_pb2.BatchCreateInstancesResponse, _abc.Awaitable[_instance_pb2.BatchCreateInstancesResponse]]:
         """Accepts up to 1,000 instances in one call. Each has its own result: an instance and its operation, or the error that
         CreateInstance would give. Sent again with the same request id, those that were accepted stay as they are and those that
-        were refused are tried again. Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
+        were refused are tried again. The whole request may have 2 MiB, so that the answer is one that every client takes.
+        Errors of the whole call: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED).
         """
 
     @_abc_1.abstractmethod
@@ -255,7 +260,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_instance_pb2.WatchInstancesResponse], _abc.AsyncIterator[_instance_pb2.WatchInstancesResponse]]:
         """Streams every living instance, a mark that the snapshot is complete, and from then on each change in commit order; with a
         resume token the changes after it, at any replica.
-        Errors: RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
+        Errors: RESOURCE_EXHAUSTED (TOO_MANY_WATCHES) where its project has as many as a replica serves to one.
+        RESOURCE_EXHAUSTED (WATCH_TOO_SLOW) when the reader falls behind what is buffered for it, UNAVAILABLE
         (API_STOPPING) when the replica ends, UNAUTHENTICATED (TOKEN_EXPIRED): all of these carry the token to go on with in
         `resume_token`. OUT_OF_RANGE (REVISION_COMPACTED): the token is too old or of another history; begin with a snapshot.
         INVALID_ARGUMENT (RESUME_TOKEN_INVALID, FILTER_INVALID).

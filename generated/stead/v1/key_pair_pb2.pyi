@@ -93,7 +93,7 @@ class CreateKeyPairRequest(_message.Message):
     public_key: _builtins.str
     """One line in OpenSSH's form: algorithm, key in base64, comment."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -266,7 +266,7 @@ class DeleteKeyPairRequest(_message.Message):
     id: _builtins.str
     """The key pair's UUID."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,

@@ -77,6 +77,7 @@ class KeyPairServiceServicer:
 
     def ListKeyPairs(self, request, context):
         """Lists the key pairs of the project in pages, all true to the same revision.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

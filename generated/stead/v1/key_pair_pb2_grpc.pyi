@@ -38,7 +38,9 @@ class KeyPairServiceStub:
     GetKeyPair: _grpc.UnaryUnaryMultiCallable[_key_pair_pb2.GetKeyPairRequest, _key_pair_pb2.GetKeyPairResponse]
     """Shows one key pair. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND), also for one of another project."""
     ListKeyPairs: _grpc.UnaryUnaryMultiCallable[_key_pair_pb2.ListKeyPairsRequest, _key_pair_pb2.ListKeyPairsResponse]
-    """Lists the key pairs of the project in pages, all true to the same revision."""
+    """Lists the key pairs of the project in pages, all true to the same revision.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     DeleteKeyPair: _grpc.UnaryUnaryMultiCallable[_key_pair_pb2.DeleteKeyPairRequest, _key_pair_pb2.DeleteKeyPairResponse]
     """Forgets a key pair; instances made with it keep the key. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND)."""
 
@@ -52,7 +54,9 @@ class KeyPairServiceAsyncStub(KeyPairServiceStub):
     GetKeyPair: _aio.UnaryUnaryMultiCallable[_key_pair_pb2.GetKeyPairRequest, _key_pair_pb2.GetKeyPairResponse]  # type: ignore[assignment]
     """Shows one key pair. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND), also for one of another project."""
     ListKeyPairs: _aio.UnaryUnaryMultiCallable[_key_pair_pb2.ListKeyPairsRequest, _key_pair_pb2.ListKeyPairsResponse]  # type: ignore[assignment]
-    """Lists the key pairs of the project in pages, all true to the same revision."""
+    """Lists the key pairs of the project in pages, all true to the same revision.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     DeleteKeyPair: _aio.UnaryUnaryMultiCallable[_key_pair_pb2.DeleteKeyPairRequest, _key_pair_pb2.DeleteKeyPairResponse]  # type: ignore[assignment]
     """Forgets a key pair; instances made with it keep the key. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND)."""
 
@@ -81,7 +85,9 @@ class KeyPairServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_pair_pb2.ListKeyPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_pair_pb2.ListKeyPairsResponse, _abc.Awaitable[_key_pair_pb2.ListKeyPairsResponse]]:
-        """Lists the key pairs of the project in pages, all true to the same revision."""
+        """Lists the key pairs of the project in pages, all true to the same revision.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
 
     @_abc_1.abstractmethod
     def DeleteKeyPair(

@@ -88,7 +88,7 @@ class OperationServiceServicer:
 
     def WaitOperation(self, request, context):
         """Answers when the operation has ended, or with its present state after the timeout.
-        Errors: NOT_FOUND (OPERATION_NOT_FOUND).
+        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +96,8 @@ class OperationServiceServicer:
 
     def WatchOperation(self, request, context):
         """Streams one operation as it is and each of its changes, and ends after the one that ends it.
-        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), UNAUTHENTICATED (TOKEN_EXPIRED),
+        RESOURCE_EXHAUSTED (WATCH_TOO_SLOW). There is no token to go on with: ask again, the first message is what is now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,11 +41,12 @@ class OperationServiceStub:
     """
     WaitOperation: _grpc.UnaryUnaryMultiCallable[_operation_pb2.WaitOperationRequest, _operation_pb2.WaitOperationResponse]
     """Answers when the operation has ended, or with its present state after the timeout.
-    Errors: NOT_FOUND (OPERATION_NOT_FOUND).
+    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW).
     """
     WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_pb2.WatchOperationRequest, _operation_pb2.WatchOperationResponse]
     """Streams one operation as it is and each of its changes, and ends after the one that ends it.
-    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), UNAUTHENTICATED (TOKEN_EXPIRED),
+    RESOURCE_EXHAUSTED (WATCH_TOO_SLOW). There is no token to go on with: ask again, the first message is what is now.
     """
     WatchOperations: _grpc.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]
     """Streams the operations that are under way, a mark that the snapshot is complete, and from then on each change of any
@@ -69,11 +70,12 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """
     WaitOperation: _aio.UnaryUnaryMultiCallable[_operation_pb2.WaitOperationRequest, _operation_pb2.WaitOperationResponse]  # type: ignore[assignment]
     """Answers when the operation has ended, or with its present state after the timeout.
-    Errors: NOT_FOUND (OPERATION_NOT_FOUND).
+    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW).
     """
     WatchOperation: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationRequest, _operation_pb2.WatchOperationResponse]  # type: ignore[assignment]
     """Streams one operation as it is and each of its changes, and ends after the one that ends it.
-    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+    Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), UNAUTHENTICATED (TOKEN_EXPIRED),
+    RESOURCE_EXHAUSTED (WATCH_TOO_SLOW). There is no token to go on with: ask again, the first message is what is now.
     """
     WatchOperations: _aio.UnaryStreamMultiCallable[_operation_pb2.WatchOperationsRequest, _operation_pb2.WatchOperationsResponse]  # type: ignore[assignment]
     """Streams the operations that are under way, a mark that the snapshot is complete, and from then on each change of any
@@ -112,7 +114,7 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.WaitOperationResponse, _abc.Awaitable[_operation_pb2.WaitOperationResponse]]:
         """Answers when the operation has ended, or with its present state after the timeout.
-        Errors: NOT_FOUND (OPERATION_NOT_FOUND).
+        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), RESOURCE_EXHAUSTED (WATCH_TOO_SLOW).
         """
 
     @_abc_1.abstractmethod
@@ -122,7 +124,8 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operation_pb2.WatchOperationResponse], _abc.AsyncIterator[_operation_pb2.WatchOperationResponse]]:
         """Streams one operation as it is and each of its changes, and ends after the one that ends it.
-        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING).
+        Errors: NOT_FOUND (OPERATION_NOT_FOUND), UNAVAILABLE (API_STOPPING, HISTORY_CHANGED), UNAUTHENTICATED (TOKEN_EXPIRED),
+        RESOURCE_EXHAUSTED (WATCH_TOO_SLOW). There is no token to go on with: ask again, the first message is what is now.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stead.v1 import operation_pb2 as stead_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16stead/v1/project.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\xc3\x01\n\x07Project\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x04 \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12\x12\n\x04\x65tag\x18\x06 \x01(\tR\x04\x65tag\"\xdc\x01\n\x14\x43reateProjectRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12<\n\x02id\x18\x02 \x01(\tB,\xbaH)r\'2%^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$R\x02id\x12\x38\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18\xff\x01\x32\x0b^[^\\p{C}]*$R\x0b\x64isplayName\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"w\n\x15\x43reateProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\",\n\x11GetProjectRequest\x12\x17\n\x02id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x02id\"A\n\x12GetProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\"d\n\x13ListProjectsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x89\x01\n\x14ListProjectsResponse\x12-\n\x08projects\x18\x01 \x03(\x0b\x32\x11.stead.v1.ProjectR\x08projects\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"\xbe\x02\n\x14UpdateProjectRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12<\n\x02id\x18\x02 \x01(\tB,\xbaH)r\'2%^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$R\x02id\x12\x38\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18\xff\x01\x32\x0b^[^\\p{C}]*$R\x0b\x64isplayName\x12\x43\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\x12\x1b\n\x04\x65tag\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04\x65tag\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnly\"w\n\x15UpdateProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\"\xa2\x01\n\x14\x44\x65leteProjectRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12<\n\x02id\x18\x02 \x01(\tB,\xbaH)r\'2%^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$R\x02id\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"w\n\x15\x44\x65leteProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation2\xb7\x03\n\x0eProjectService\x12U\n\rCreateProject\x12\x1e.stead.v1.CreateProjectRequest\x1a\x1f.stead.v1.CreateProjectResponse\"\x03\x90\x02\x02\x12L\n\nGetProject\x12\x1b.stead.v1.GetProjectRequest\x1a\x1c.stead.v1.GetProjectResponse\"\x03\x90\x02\x01\x12R\n\x0cListProjects\x12\x1d.stead.v1.ListProjectsRequest\x1a\x1e.stead.v1.ListProjectsResponse\"\x03\x90\x02\x01\x12U\n\rUpdateProject\x12\x1e.stead.v1.UpdateProjectRequest\x1a\x1f.stead.v1.UpdateProjectResponse\"\x03\x90\x02\x02\x12U\n\rDeleteProject\x12\x1e.stead.v1.DeleteProjectRequest\x1a\x1f.stead.v1.DeleteProjectResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16stead/v1/project.proto\x12\x08stead.v1\x1a\x1b\x62uf/validate/validate.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18stead/v1/operation.proto\"\xc3\x01\n\x07Project\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tR\x0b\x64isplayName\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x18\n\x07version\x18\x04 \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12\x12\n\x04\x65tag\x18\x06 \x01(\tR\x04\x65tag\"\xdc\x01\n\x14\x43reateProjectRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12<\n\x02id\x18\x02 \x01(\tB,\xbaH)r\'2%^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$R\x02id\x12\x38\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18\xff\x01\x32\x0b^[^\\p{C}]*$R\x0b\x64isplayName\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"w\n\x15\x43reateProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\",\n\x11GetProjectRequest\x12\x17\n\x02id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18?R\x02id\"A\n\x12GetProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\"\xaa\x01\n\x13ListProjectsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12 \n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\x06\x66ilter\x12\"\n\x08order_by\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07orderBy\"\x89\x01\n\x14ListProjectsResponse\x12-\n\x08projects\x18\x01 \x03(\x0b\x32\x11.stead.v1.ProjectR\x08projects\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1a\n\x08revision\x18\x03 \x01(\x03R\x08revision\"\xbe\x02\n\x14UpdateProjectRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12<\n\x02id\x18\x02 \x01(\tB,\xbaH)r\'2%^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$R\x02id\x12\x38\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x18\xff\x01\x32\x0b^[^\\p{C}]*$R\x0b\x64isplayName\x12\x43\n\x0bupdate_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x06\xbaH\x03\xc8\x01\x01R\nupdateMask\x12\x1b\n\x04\x65tag\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x04\x65tag\x12#\n\rvalidate_only\x18\x06 \x01(\x08R\x0cvalidateOnly\"w\n\x15UpdateProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation\"\xa2\x01\n\x14\x44\x65leteProjectRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12<\n\x02id\x18\x02 \x01(\tB,\xbaH)r\'2%^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$R\x02id\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"w\n\x15\x44\x65leteProjectResponse\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x11.stead.v1.ProjectR\x07project\x12\x31\n\toperation\x18\x02 \x01(\x0b\x32\x13.stead.v1.OperationR\toperation2\xb7\x03\n\x0eProjectService\x12U\n\rCreateProject\x12\x1e.stead.v1.CreateProjectRequest\x1a\x1f.stead.v1.CreateProjectResponse\"\x03\x90\x02\x02\x12L\n\nGetProject\x12\x1b.stead.v1.GetProjectRequest\x1a\x1c.stead.v1.GetProjectResponse\"\x03\x90\x02\x01\x12R\n\x0cListProjects\x12\x1d.stead.v1.ListProjectsRequest\x1a\x1e.stead.v1.ListProjectsResponse\"\x03\x90\x02\x01\x12U\n\rUpdateProject\x12\x1e.stead.v1.UpdateProjectRequest\x1a\x1f.stead.v1.UpdateProjectResponse\"\x03\x90\x02\x02\x12U\n\rDeleteProject\x12\x1e.stead.v1.DeleteProjectRequest\x1a\x1f.stead.v1.DeleteProjectResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPROJECTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTPROJECTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPROJECTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTPROJECTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTPROJECTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTPROJECTSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTPROJECTSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\004r\002\030@'
   _globals['_UPDATEPROJECTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_UPDATEPROJECTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_UPDATEPROJECTREQUEST'].fields_by_name['id']._loaded_options = None
@@ -81,18 +85,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPROJECTREQUEST']._serialized_end=744
   _globals['_GETPROJECTRESPONSE']._serialized_start=746
   _globals['_GETPROJECTRESPONSE']._serialized_end=811
-  _globals['_LISTPROJECTSREQUEST']._serialized_start=813
-  _globals['_LISTPROJECTSREQUEST']._serialized_end=913
-  _globals['_LISTPROJECTSRESPONSE']._serialized_start=916
-  _globals['_LISTPROJECTSRESPONSE']._serialized_end=1053
-  _globals['_UPDATEPROJECTREQUEST']._serialized_start=1056
-  _globals['_UPDATEPROJECTREQUEST']._serialized_end=1374
-  _globals['_UPDATEPROJECTRESPONSE']._serialized_start=1376
-  _globals['_UPDATEPROJECTRESPONSE']._serialized_end=1495
-  _globals['_DELETEPROJECTREQUEST']._serialized_start=1498
-  _globals['_DELETEPROJECTREQUEST']._serialized_end=1660
-  _globals['_DELETEPROJECTRESPONSE']._serialized_start=1662
-  _globals['_DELETEPROJECTRESPONSE']._serialized_end=1781
-  _globals['_PROJECTSERVICE']._serialized_start=1784
-  _globals['_PROJECTSERVICE']._serialized_end=2223
+  _globals['_LISTPROJECTSREQUEST']._serialized_start=814
+  _globals['_LISTPROJECTSREQUEST']._serialized_end=984
+  _globals['_LISTPROJECTSRESPONSE']._serialized_start=987
+  _globals['_LISTPROJECTSRESPONSE']._serialized_end=1124
+  _globals['_UPDATEPROJECTREQUEST']._serialized_start=1127
+  _globals['_UPDATEPROJECTREQUEST']._serialized_end=1445
+  _globals['_UPDATEPROJECTRESPONSE']._serialized_start=1447
+  _globals['_UPDATEPROJECTRESPONSE']._serialized_end=1566
+  _globals['_DELETEPROJECTREQUEST']._serialized_start=1569
+  _globals['_DELETEPROJECTREQUEST']._serialized_end=1731
+  _globals['_DELETEPROJECTRESPONSE']._serialized_start=1733
+  _globals['_DELETEPROJECTRESPONSE']._serialized_end=1852
+  _globals['_PROJECTSERVICE']._serialized_start=1855
+  _globals['_PROJECTSERVICE']._serialized_end=2294
 # @@protoc_insertion_point(module_scope)

@@ -82,7 +82,7 @@ class CreateProjectRequest(_message.Message):
     display_name: _builtins.str
     """Up to 255 printable characters."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,
@@ -183,19 +183,27 @@ class ListProjectsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many in one answer; 0 means 100, more than 1,000 is taken as 1,000."""
     page_token: _builtins.str
     """The next_page_token of the page before, empty for the first; bound to the other fields."""
+    filter: _builtins.str
+    """Conditions in the grammar of ListInstances, with FIELD one of id; empty for all."""
+    order_by: _builtins.str
+    """`id`, with ` desc` for the reverse; empty means id."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,7 +224,7 @@ class ListProjectsResponse(_message.Message):
     """The commit to which all pages of this list are true."""
     @_builtins.property
     def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Project]:
-        """In the order of their ids; fewer than page_size do not mean that it is the last page."""
+        """In the order asked for; fewer than page_size do not mean that it is the last page."""
 
     def __init__(
         self,
@@ -254,7 +262,7 @@ class UpdateProjectRequest(_message.Message):
     etag: _builtins.str
     """The etag that was read; empty to change whatever is there."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """What is changed: `display_name` or `*`."""
@@ -321,7 +329,7 @@ class DeleteProjectRequest(_message.Message):
     id: _builtins.str
     """The project's id."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     def __init__(
         self,
         *,

@@ -40,7 +40,9 @@ class ProjectServiceStub:
     GetProject: _grpc.UnaryUnaryMultiCallable[_project_pb2.GetProjectRequest, _project_pb2.GetProjectResponse]
     """Shows one project: to everyone their own, to cloud admins any. Errors: NOT_FOUND (PROJECT_NOT_FOUND)."""
     ListProjects: _grpc.UnaryUnaryMultiCallable[_project_pb2.ListProjectsRequest, _project_pb2.ListProjectsResponse]
-    """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own."""
+    """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     UpdateProject: _grpc.UnaryUnaryMultiCallable[_project_pb2.UpdateProjectRequest, _project_pb2.UpdateProjectResponse]
     """Changes what is said of a project. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (PROJECT_NOT_FOUND),
     ABORTED (ETAG_MISMATCH).
@@ -62,7 +64,9 @@ class ProjectServiceAsyncStub(ProjectServiceStub):
     GetProject: _aio.UnaryUnaryMultiCallable[_project_pb2.GetProjectRequest, _project_pb2.GetProjectResponse]  # type: ignore[assignment]
     """Shows one project: to everyone their own, to cloud admins any. Errors: NOT_FOUND (PROJECT_NOT_FOUND)."""
     ListProjects: _aio.UnaryUnaryMultiCallable[_project_pb2.ListProjectsRequest, _project_pb2.ListProjectsResponse]  # type: ignore[assignment]
-    """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own."""
+    """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    """
     UpdateProject: _aio.UnaryUnaryMultiCallable[_project_pb2.UpdateProjectRequest, _project_pb2.UpdateProjectResponse]  # type: ignore[assignment]
     """Changes what is said of a project. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (PROJECT_NOT_FOUND),
     ABORTED (ETAG_MISMATCH).
@@ -99,7 +103,9 @@ class ProjectServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _project_pb2.ListProjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_project_pb2.ListProjectsResponse, _abc.Awaitable[_project_pb2.ListProjectsResponse]]:
-        """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own."""
+        """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        """
 
     @_abc_1.abstractmethod
     def UpdateProject(

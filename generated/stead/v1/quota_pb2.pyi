@@ -163,7 +163,7 @@ class UpdateQuotaRequest(_message.Message):
     etag: _builtins.str
     """The etag that was read; empty to change whatever is there."""
     validate_only: _builtins.bool
-    """Checks everything and changes nothing: the answer is what it would be, without an operation and without ids."""
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
     @_builtins.property
     def limits(self) -> Global___QuotaAmounts:
         """The new limits, -1 for none; only those that update_mask names count."""

@@ -514,6 +514,7 @@ class Query(_message.Message):
     DESCENDING_FIELD_NUMBER: _builtins.int
     AFTER_KEY_FIELD_NUMBER: _builtins.int
     PINNED_REVISION_FIELD_NUMBER: _builtins.int
+    TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     kind: _resource_pb2.ResourceKind.ValueType
     """Which noun."""
     id: _builtins.str
@@ -532,6 +533,8 @@ class Query(_message.Message):
     """For a list: continue after the row with this value of the order's column (for LIST_ORDER_NAME the name) and `after_id`."""
     pinned_revision: _builtins.int
     """For a list: the rows as they were at this commit; 0 for the newest."""
+    time_left_ms: _builtins.int
+    """How long its caller still waits, in milliseconds; 0 if for ever. It is dropped when that has passed before it is read."""
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who asks: rows of other projects do not exist for it unless it is a cloud admin."""
@@ -554,10 +557,11 @@ class Query(_message.Message):
         descending: _builtins.bool = ...,
         after_key: _builtins.str = ...,
         pinned_revision: _builtins.int = ...,
+        time_left_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "after_key", b"after_key", "caller", b"caller", "conditions", b"conditions", "descending", b"descending", "id", b"id", "kind", b"kind", "limit", b"limit", "order", b"order", "pinned_revision", b"pinned_revision", "project_id", b"project_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "after_key", b"after_key", "caller", b"caller", "conditions", b"conditions", "descending", b"descending", "id", b"id", "kind", b"kind", "limit", b"limit", "order", b"order", "pinned_revision", b"pinned_revision", "project_id", b"project_id", "time_left_ms", b"time_left_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
