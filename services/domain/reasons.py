@@ -85,7 +85,7 @@ _REQUEST = (
         "PUBLIC_KEY_INVALID",
         _INVALID,
         "The public key is of an unknown algorithm, or its bytes are not such a key.",
-        "Send one line as it stands in a `.pub` file.",
+        "Send one line as it stands in a `.pub` file, without its line end.",
     ),
 )
 _ACCESS = (

@@ -49,6 +49,12 @@ HOSTS = (
         (Code.ABORTED,),
     ),
     _host(
+        "CONSOLES_FULL",
+        "The host serves as many consoles as it can; a caller of the api hears LANE_FULL.",
+        "Close consoles of its guests that nobody reads.",
+        (Code.RESOURCE_EXHAUSTED,),
+    ),
+    _host(
         "GUEST_UNSUPPORTED",
         "The hypervisor cannot make such a guest.",
         "Choose another flavor or image.",

@@ -75,6 +75,12 @@ INSTANCES = (
         "The wanted offset is not kept any more, or was never written.",
         "Open the console without an offset; GetConsoleOutput says where the newest 1 MiB begins.",
     ),
+    _call(
+        "TOO_MANY_CONSOLES",
+        _NO_ROOM,
+        "The project has as many consoles open at this replica as one may have.",
+        "Close those that nobody reads; ask again after RetryInfo's delay.",
+    ),
 )
 IMAGES = (
     _call(
@@ -123,10 +129,16 @@ CLOUD = (
         "Ask again with a longer deadline.",
     ),
     _call(
+        "TOO_MANY_WATCHES",
+        _NO_ROOM,
+        "The project has as many open watches at this replica as one may have.",
+        "End those that nobody reads; one watch of all instances serves many.",
+    ),
+    _call(
         "WATCH_TOO_SLOW",
         _NO_ROOM,
-        "The reader fell behind what is buffered for it; `resume_token` says where to go on.",
-        "Read faster, or filter more; resume with the token.",
+        "The reader fell behind what is buffered for it; a watch has its `resume_token`.",
+        "Read faster, or filter more; resume with the token, or ask again where there is none.",
     ),
     _call(
         "API_STOPPING",

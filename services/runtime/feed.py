@@ -13,6 +13,8 @@ from services.runtime.log import logger
 
 PARK_S = 0.020
 RANGE_MAX = 500
+# What is farther ahead is not kept but read when its turn comes: the log may be away for long.
+PARKED_MAX = 10_000
 RETRY_S = 0.2
 
 
@@ -54,11 +56,16 @@ class FeedFollower(Generic[Change]):
         """The newest revision that was applied."""
         return self._revision
 
+    @property
+    def parked(self) -> int:
+        """How many changes came before their turn."""
+        return len(self._parked)
+
     async def receive(self, changes: list[Change], head_revision: int) -> None:
         """Takes one message of the bus, early, late or repeated."""
         self._head = max(self._head, head_revision, *(c.revision for c in changes), 0)
         for change in changes:
-            if change.revision > self._revision:
+            if 0 < change.revision - self._revision <= PARKED_MAX:
                 self._parked[change.revision] = change
         await self._drain()
         if self._revision < self._head:
@@ -96,7 +103,7 @@ class FeedFollower(Generic[Change]):
             # again.
             self._head = max(head, self._revision)
         for change in changes:
-            if change.revision > self._revision:
+            if 0 < change.revision - self._revision <= PARKED_MAX:
                 self._parked[change.revision] = change
         await self._drain()
         if before == self._revision < self._head:

@@ -5,11 +5,13 @@ Owns the form of a line. The trace of what is being done stands in it as `correl
 """
 
 import functools
+import json
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
@@ -20,6 +22,7 @@ from services.domain.trace import UNTRACED, Trace
 TRACE: ContextVar[Trace] = ContextVar("trace", default=UNTRACED)
 LEVEL_SETTING = "STEAD_LOG_LEVEL"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+_encode = json.JSONEncoder(default=repr).encode
 
 
 def configure(service: str, stream: TextIO | None = None) -> None:
@@ -31,30 +34,28 @@ def configure(service: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stderr
     level = _LEVELS.get(os.environ.get(LEVEL_SETTING, "").lower(), logging.INFO)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            _add_trace,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[functools.partial(_line, service)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
     logger.cache_clear()
     logging.basicConfig(level=logging.WARNING, stream=stream, format="%(name)s: %(message)s")
 
 
-def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _line(service: str, _: Any, level: str, event: MutableMapping[str, Any]) -> str:
+    """The event as a line. One function: a chain of structlog's processors costs twice as much."""
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(None, level, event)
     trace = TRACE.get()
     if trace.correlation_id:
         event.setdefault("correlation_id", trace.correlation_id)
     if trace.traceparent:
         event.setdefault("traceparent", trace.traceparent)
-    return event
+    event["service"] = service
+    event["level"] = level
+    event["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return _encode(event)
 
 
 @functools.cache

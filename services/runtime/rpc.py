@@ -5,7 +5,8 @@ is right.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -22,7 +23,9 @@ DOMAIN = "stead"
 # What a server takes in, and what our own services answer each other: a view is the largest.
 REQUEST_BYTES_MAX = 8 * 1024 * 1024
 RESPONSE_BYTES_MAX = 256 * 1024 * 1024
-DETAIL_TEXT_MAX = 1024
+# A status is under 4 KiB in all, whatever the texts in it: trailers are limited. In bytes.
+TEXT_MAX = 512
+METADATA_MAX = 1536
 
 CODES: dict[type[errors.CloudError], grpc.StatusCode] = {
     errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
@@ -76,7 +79,7 @@ def status_of(error: errors.CloudError) -> status_pb2.Status:
         error_details_pb2.ErrorInfo(
             reason=error.reason,
             domain=DOMAIN,
-            metadata={k: v[:DETAIL_TEXT_MAX] for k, v in list(error.metadata.items())[:32]},
+            metadata=_fitting(error.metadata),
         )
     ]
     if error.field:
@@ -84,7 +87,7 @@ def status_of(error: errors.CloudError) -> status_pb2.Status:
             error_details_pb2.BadRequest(
                 field_violations=[
                     error_details_pb2.BadRequest.FieldViolation(
-                        field=error.field, description=error.message[:DETAIL_TEXT_MAX]
+                        field=error.field, description=_cut(error.message, TEXT_MAX)
                     )
                 ]
             )
@@ -96,10 +99,26 @@ def status_of(error: errors.CloudError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=code_of(error), message=error.message[:DETAIL_TEXT_MAX])
+    status = status_pb2.Status(code=code_of(error), message=_cut(error.message, TEXT_MAX))
     for detail in details:
         add_detail(status, detail)
     return status
+
+
+def _fitting(metadata: dict[str, str]) -> dict[str, str]:
+    """The first pairs that fit together; a value of more than half of the room is cut."""
+    left, kept = METADATA_MAX, {}
+    for key, value in metadata.items():
+        told = _cut(value, METADATA_MAX // 2)
+        left -= len(key.encode()) + len(told.encode())
+        if left < 0:
+            break
+        kept[key] = told
+    return kept
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
 
 
 def add_detail(status: status_pb2.Status, detail: Any) -> None:
@@ -180,11 +199,12 @@ async def _guard_unary(
 
 
 async def _guard_stream(
-    call: Callable[[Any, Any], AsyncIterator[Any]], request: Any, context: Any
-) -> AsyncIterator[Any]:
+    call: Callable[[Any, Any], AsyncGenerator[Any, None]], request: Any, context: Any
+) -> AsyncGenerator[Any, None]:
     try:
-        async for message in call(request, context):
-            yield message
+        async with aclosing(call(request, context)) as messages:
+            async for message in messages:
+                yield message
     except errors.CloudError as error:
         await abort(context, error)
     except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
@@ -198,14 +218,16 @@ async def _guard_stream(
 
 def wrap_handler(handler: Any, unary: Callable[..., Any], stream: Callable[..., Any]) -> Any:
     """The handler with `unary(call, request, context)` or `stream(…)` around its behaviour, by what
-    it answers.
+    it answers. A stream whose caller has gone is closed at once, all layers of it: none is left to
+    the garbage collector with what it holds.
     """
     if handler.response_streaming:
         streaming = handler.stream_stream or handler.unary_stream
 
         async def on_stream(request: Any, context: Any) -> Any:
-            async for message in stream(streaming, request, context):
-                yield message
+            async with aclosing(stream(streaming, request, context)) as messages:
+                async for message in messages:
+                    yield message
 
         make = (
             grpc.stream_stream_rpc_method_handler

@@ -159,9 +159,10 @@ def _watched(handler: Any, tally: MethodTally) -> Any:
         code = _OK
         try:
             await context.send_initial_metadata(((REQUEST_ID, call.trace.correlation_id),))
-            async for message in behaviour(request, context):
-                tally.messages += 1
-                yield message
+            async with contextlib.aclosing(behaviour(request, context)) as messages:
+                async for message in messages:
+                    tally.messages += 1
+                    yield message
         except BaseException as error:
             code = _code_of(error, context)
             raise

@@ -173,10 +173,6 @@ class Fleet:
         for instance_id in expired:
             self.debit_release(instance_id)
 
-    def debit_first_end_s(self) -> float | None:
-        """When the oldest promise ends; None without one."""
-        return next((debit.until_s for debit in self._debits.values()), None)
-
     def _add(self, host_id: str) -> int:
         slot = len(self._ids)
         if slot == self._all.up.shape[-1]:

@@ -6,11 +6,18 @@ from enum import IntEnum
 from typing import Any
 
 import pytest
-from stead.internal.v1 import compute_pb2, resource_pb2
+from stead.internal.v1 import compute_pb2, conductor_pb2, resource_pb2
 from stead.v1 import host_pb2, image_pb2, instance_pb2, operation_pb2
 
 from services.domain.instance import Action, Power, State, Task
-from services.domain.kinds import Architecture, HostState, Hypervisor, ImageKind, ResourceKind
+from services.domain.kinds import (
+    Architecture,
+    HostState,
+    Hypervisor,
+    ImageKind,
+    ListOrder,
+    ResourceKind,
+)
 from services.domain.observation import ObservationOutcome
 from services.domain.operation import OperationAction, OperationState, Phase
 
@@ -26,6 +33,7 @@ PAIRS: list[tuple[type[IntEnum], Any, str]] = [
     (Architecture, image_pb2.Architecture, "ARCHITECTURE_"),
     (HostState, host_pb2.HostState, "HOST_STATE_"),
     (Hypervisor, host_pb2.HypervisorKind, "HYPERVISOR_KIND_"),
+    (ListOrder, conductor_pb2.ListOrder, "LIST_ORDER_"),
     (ResourceKind, resource_pb2.ResourceKind, "RESOURCE_KIND_"),
     (ObservationOutcome, compute_pb2.ObservationOutcome, "OBSERVATION_OUTCOME_"),
 ]

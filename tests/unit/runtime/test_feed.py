@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.runtime.feed import FeedFollower
+from services.runtime.feed import PARKED_MAX, FeedFollower
+from tests.examples import examples
 
 PATIENCE_S = 60.0
 
@@ -64,7 +65,7 @@ MESSAGES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(MESSAGES, st.integers(0, 4))
 def test_any_messages_in_any_order_give_every_change_once(
     messages: list[tuple[list[int], int]], start: int
@@ -125,3 +126,16 @@ async def test_what_could_not_be_applied_is_read_again_and_not_skipped() -> None
         await followed.receive([Change(1), Change(2)], 2)
     await follow(followed, [([3], 3)], 3)
     assert applied == [1, 2, 3]
+
+
+async def test_while_the_log_is_away_only_so_much_is_parked() -> None:
+    """What is dropped is read from the log when it is back."""
+    log = Log(PARKED_MAX + 500, failures=1)
+    followed, applied = follower(log)
+    for first in range(2, log.head + 1, 500):
+        await followed.receive(
+            [Change(r) for r in range(first, min(first + 500, log.head + 1))], log.head
+        )
+    assert followed.parked == PARKED_MAX - 1
+    await follow(followed, [], log.head)
+    assert applied == list(range(1, log.head + 1))

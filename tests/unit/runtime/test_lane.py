@@ -193,6 +193,40 @@ async def test_an_item_that_was_sent_is_answered_however_late_it_is() -> None:
     task.cancel()
 
 
+async def test_who_fills_a_lane_leaves_room_for_others() -> None:
+    """A key holds at most what is still free, in items and in bytes."""
+    lane: Lane[int, int] = Lane(Rounds().send, name="test", waiting_max=8)
+    assert fill(lane, "many") == 4
+    assert fill(lane, "more") == 2
+    assert fill(lane, "one") == 1
+    assert fill(lane, "late") == 1
+    heavy: Lane[int, int] = Lane(Rounds().send, name="test", bytes_max=1)
+    assert fill(heavy, "many", size_bytes=1) == WAITING_ROUNDS // 2
+    assert fill(heavy, "one", size_bytes=1) == WAITING_ROUNDS // 4
+
+
+async def test_what_is_less_urgent_keeps_nothing_more_urgent_out() -> None:
+    """Each priority has its own room."""
+    rounds = Rounds()
+    lane: Lane[int, int] = Lane(rounds.send, name="test", waiting_max=4, items_max=3)
+    assert fill(lane, "") == 4
+    urgent = lane.put(9, priority=-1)
+    task = await run(lane)
+    assert await urgent == 18
+    assert rounds.rounds[0] == [9, 1, 1]
+    task.cancel()
+
+
+def fill(lane: Lane[int, int], key: str, *, size_bytes: int = 0) -> int:
+    """Puts items of one key until the lane is full for it; how many it took."""
+    for count in range(1000):
+        try:
+            lane.put(1, key, size_bytes=size_bytes)
+        except NoCapacity:
+            return count
+    raise AssertionError("never full")
+
+
 class Put(NamedTuple):
     """One item of a random queue."""
 
@@ -231,7 +265,13 @@ def test_any_queue_is_sent_once_in_order_within_the_bounds(puts: list[Put], item
     for key, priority in {(put.key, put.priority) for put in puts}:
         own = [n for n in sent if (puts[n].key, puts[n].priority) == (key, priority)]
         assert own == sorted(own)
-    # Of two keys of one priority neither is ahead by more than one turn while both wait.
+
+
+@given(puts=PUTS, items_max=st.integers(1, 8))
+def test_of_two_keys_neither_is_ahead_by_more_than_a_turn(puts: list[Put], items_max: int) -> None:
+    """While both wait, in each priority; nobody has gone."""
+    puts = [put._replace(is_wanted=True) for put in puts]
+    sent = [number for round_ in asyncio.run(drained(puts, items_max)) for number in round_]
     for priority in range(3):
         keys = [puts[n].key for n in sent if puts[n].priority == priority]
         assert_takes_turns(keys, puts, priority)
@@ -239,8 +279,6 @@ def test_any_queue_is_sent_once_in_order_within_the_bounds(puts: list[Put], item
 
 def assert_takes_turns(keys: list[str], puts: list[Put], priority: int) -> None:
     """Each key is served again only after every other one that still had something."""
-    if any(not put.is_wanted for put in puts):
-        return
     left = {key: sum(p.key == key and p.priority == priority for p in puts) for key in "abc"}
     since: dict[str, set[str]] = {}
     for key in keys:

@@ -4,6 +4,7 @@ its arity, and a call is not wrapped again.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,31 @@ async def test_an_interceptor_that_waits_for_a_call_is_refused() -> None:
     server = LayeredServer(grpc.aio.server(), (Waiting(),))
     with pytest.raises(TypeError, match="Waiting waits"):
         server.add_registered_method_handlers("s.S", HANDLERS)
+
+
+def test_a_stream_that_is_left_in_the_middle_is_closed_through_all_layers_at_once() -> None:
+    """As gRPC leaves it whose caller has gone while a message was written."""
+    ended: list[str] = []
+
+    async def endless(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield request
+        finally:
+            ended.append("innermost")
+
+    async def inside(call: Any, request: Any, context: Any) -> AsyncIterator[Any]:
+        async with aclosing(call(request, context)) as messages:
+            async for message in messages:
+                yield message
+
+    async def leave() -> None:
+        handler = grpc.unary_stream_rpc_method_handler(endless)
+        for _ in range(3):
+            handler = wrap_handler(handler, inside, inside)
+        messages = handler.unary_stream(b"x", None)
+        assert await anext(messages) == b"x"
+        await messages.aclose()
+        assert ended == ["innermost"]
+
+    asyncio.run(leave())

@@ -5,6 +5,9 @@ from __future__ import annotations
 import grpc
 import pytest
 from google.protobuf import empty_pb2
+from google.rpc import error_details_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.domain import errors
 from services.domain.reasons import REASONS
@@ -51,3 +54,31 @@ def test_every_kind_of_error_has_a_code_of_its_own() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     assert kinds - {errors.CloudError, errors.Mapping} == set(rpc.CODES)
     assert len(set(rpc.CODES.values())) == len(rpc.CODES)
+
+
+TEXTS = st.text(max_size=3000)
+
+
+@given(TEXTS, TEXTS, st.dictionaries(st.text(max_size=100), TEXTS, max_size=50))
+def test_a_status_is_under_4_kib_whatever_is_told(
+    message: str, field: str, metadata: dict[str, str]
+) -> None:
+    """Reason and kind always come through; of what is told, the beginning."""
+    error = errors.NoCapacity("LANE_FULL", message, field=field[:200], metadata=metadata)
+    status = rpc.status_of(error)
+    assert status.ByteSize() < 4096
+    assert message.startswith(status.message)
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == "LANE_FULL"
+    assert all(metadata[key].startswith(value) for key, value in info.metadata.items())
+
+
+def test_what_fits_is_told_whole() -> None:
+    metadata = {"id": "x" * 36, "resume_token": "t" * 200, "cause": "c" * 500}
+    status = rpc.status_of(
+        errors.WrongState("INVALID_INSTANCE_STATE", "not now", metadata=metadata)
+    )
+    info = error_details_pb2.ErrorInfo()
+    status.details[0].Unpack(info)
+    assert dict(info.metadata) == metadata
