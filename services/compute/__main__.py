@@ -15,7 +15,7 @@ from services.compute.edges.image_cache import ImageCache
 from services.compute.edges.ingress import GrpcBlobs, GrpcIngress
 from services.compute.edges.replicas import Door, Replicas
 from services.compute.flows.agent import Agent
-from services.compute.flows.answer_question import answer_question
+from services.compute.flows.answer_question import answer_question, refuse_question
 from services.compute.flows.attach_console import Consoles
 from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.live import live
@@ -65,8 +65,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             agent = make_agent(settings, host_id, tools=tools, ingress=GrpcIngress(door))
             consoles = Consoles(driver, agent.reconciler.look)
             answer = partial(answer_question, consoles=consoles, attachments=attachments)
+            refuse = partial(refuse_question, attachments=attachments)
             agents.append(agent)
-            listeners.append(Listener(host_id, agent.receive_command, answer))
+            listeners.append(Listener(host_id, agent.receive_command, answer, refuse))
         figures.add_gauges(meters, agents)
         await serve.run_until(
             stop,

@@ -28,6 +28,7 @@ async def running(bench: Bench, driver: Driver, identity: Identity) -> None:
 
 async def whole_guest(driver: Driver) -> Guest:
     (guest,) = await driver.list_guests()
+    assert list(await driver.find_guests(guest.identity.instance_id)) == [guest]
     return guest
 
 
@@ -105,7 +106,9 @@ async def test_what_can_never_be_prepared_fails_for_good_and_can_be_erased(
     with pytest.raises(StepFailed) as failed:
         await driver.prepare_guest(identity, spec, image)
     assert failed.value.reason.isupper()
-    assert not any(guest.prepared for guest in await driver.list_guests())
+    half_made = await driver.list_guests()
+    assert not any(guest.prepared for guest in half_made)
+    assert list(await driver.find_guests(identity.instance_id)) == list(half_made)
     await driver.stop_guest(identity)
     await driver.erase_guest(identity)
     assert bench.host.leftovers(identity) == []
@@ -278,7 +281,25 @@ async def test_guests_of_another_cloud_are_not_seen(
     await running(bench, driver, identity)
     stranger = await bench.open("ba9876543210")
     assert list(await stranger.list_guests()) == []
+    assert list(await stranger.find_guests(identity.instance_id)) == []
     assert (await the_guest(driver)).identity.cloud_id == CLOUD_ID
+
+
+async def test_only_the_guests_of_the_instance_that_is_asked_for_are_found(
+    bench: Bench, driver: Driver, identity: Identity
+) -> None:
+    other = replace(identity, instance_id=OTHER_ID)
+    assert list(await driver.find_guests(OTHER_ID)) == []
+    await prepared(bench, driver, identity)
+    assert list(await driver.find_guests(OTHER_ID)) == []
+    await running(bench, driver, other)
+    for of, power in ((identity, Power.OFF), (other, Power.RUNNING)):
+        (guest,) = await driver.find_guests(of.instance_id)
+        assert (guest.identity, guest.power) == (of, power)
+    assert len(await driver.list_guests()) == 2
+    await driver.stop_guest(other)
+    await driver.erase_guest(other)
+    assert list(await driver.find_guests(OTHER_ID)) == []
 
 
 async def test_a_guest_says_on_its_console_who_it_is(

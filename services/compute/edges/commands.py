@@ -1,4 +1,5 @@
-"""The bus as a host hears it: its commands and its questions. A malformed message is dropped.
+"""The bus as a host hears it: its commands and its questions. A malformed message is dropped; of
+too many questions the last are told so.
 
 Owns the subscriptions of all agents of this process. Subscribes whenever the bus is there: agents
 do not wait for it, since views and beats bring the same wishes.
@@ -18,6 +19,8 @@ from services.runtime.log import logger
 QUESTIONS_MAX = 16
 # Each stays as long as its user does.
 CONSOLES_MAX = 256
+# Beyond this many who are told at once, the others are told nothing.
+EXCESS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Listener:
     host_id: str
     on_command: Callable[[CommandBatch], None]
     on_question: Callable[[Question], Awaitable[None]]
+    on_excess: Callable[[Question], Awaitable[None]]
 
 
 async def listen(
@@ -49,10 +53,11 @@ async def _subscribe(
 ) -> None:
     answering: set[asyncio.Task[None]] = set()
     joined: set[asyncio.Task[None]] = set()
+    refused: set[asyncio.Task[None]] = set()
 
-    async def answer(question: Question) -> None:
+    async def answer(question: Question, how: Callable[[Question], Awaitable[None]]) -> None:
         try:
-            await listener.on_question(question)
+            await how(question)
         except Exception as error:  # noqa: BLE001  # must not end the others
             logger().warning("question failed", host=listener.host_id, error=repr(error))
 
@@ -63,10 +68,13 @@ async def _subscribe(
         question = messages.question_from_wire(payload)
         stays = isinstance(question.ask, ConsoleAsk)
         others, most = (joined, CONSOLES_MAX) if stays else (answering, QUESTIONS_MAX)
+        how = listener.on_question
         if len(others) >= most:
             logger().warning("too many questions at once", host=listener.host_id)
-            return
-        task = group.create_task(answer(question))
+            others, how = refused, listener.on_excess
+            if len(refused) >= EXCESS_MAX:
+                return
+        task = group.create_task(answer(question, how))
         others.add(task)
         task.add_done_callback(others.discard)
 

@@ -34,6 +34,12 @@ class ImageCache:
         self._folder = folder
         self._verified: dict[str, Mark] = {}
 
+    def known(self, image: Image) -> Path | None:
+        """The file, if it was verified and has not changed since."""
+        path = self._folder / image.digest
+        verified = self._verified.get(image.digest)
+        return path if verified is not None and verified == _mark(path) else None
+
     async def find(self, image: Image) -> Path | None:
         """The verified file, None if there is none; a corrupt one is removed."""
         path = self._folder / image.digest

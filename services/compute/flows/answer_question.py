@@ -31,6 +31,16 @@ async def answer_question(
         logger().warning("question not answered", error=repr(error), claim=str(question.claim))
 
 
+async def refuse_question(question: Question, *, attachments: Attachments) -> None:
+    """Says that this host answers as many as it can; a lost answer is only logged."""
+    full = Failure("CONSOLES_FULL", "this host answers as many questions as it can")
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            await attachments.answer(question, full)
+    except (CloudError, TimeoutError) as error:
+        logger().warning("question not refused", error=repr(error), claim=str(question.claim))
+
+
 async def _read(question: Question, max_bytes: int, consoles: Consoles) -> ConsoleLog | Failure:
     try:
         identity = await consoles.find(question.claim)

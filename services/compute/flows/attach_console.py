@@ -86,10 +86,10 @@ async def _hold(claim: Claim, ask: ConsoleAsk, *, line: ConsoleLine, consoles: C
             found = await consoles.driver.read_console_from(identity, ask.offset, 0)
             taken, keyboard = asyncio.Event(), None
             if ask.write:
-                # After all that can fail: an opening that fails must put off nobody.
-                taken = stack.enter_context(consoles.typing(claim, take_over=ask.take_over))
                 opened = consoles.driver.open_keyboard(identity)
                 keyboard = await stack.enter_async_context(opened)
+                # After all of the guest that can fail: such an opening must put off nobody.
+                taken = stack.enter_context(consoles.typing(claim, take_over=ask.take_over))
             followed = stack.enter_context(consoles.followers.follow(identity))
             offset = found.end_offset if ask.offset is None else ask.offset
             await line.open(offset)

@@ -47,6 +47,10 @@ class ImageFetcher:
         self._flights: dict[str, Flight] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
+    def at_hand(self, image: Image) -> Path | None:
+        """The image, if nobody has to wait for it."""
+        return self._shelf.known(image)
+
     @asynccontextmanager
     async def join(
         self, image: Image, read: ReadBlob, *, on_landed: Callable[[], None]

@@ -1,9 +1,9 @@
 """What the flows of compute need: the driver contract, and the roads to the control plane. Those
 of consoles stand in `console_ports`.
 
-The driver contract is step-wise and level-triggered: `list_guests` says what is, every other
-method does one step towards what is wanted, may be repeated after a crash at any point, and never
-decides.
+The driver contract is step-wise and level-triggered: `list_guests` and `find_guests` say what is,
+every other method does one step towards what is wanted, may be repeated after a crash at any point,
+and never decides.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -76,7 +76,8 @@ class StepFailed(Exception):
 class Driver(Protocol):
     """One hypervisor on one host.
 
-    Each method may raise StepFailed; anything else is retried by the flow.
+    Each method ends within minutes, whatever the hypervisor does. It may raise StepFailed; anything
+    else is retried by the flow.
     """
 
     async def capabilities(self) -> Capabilities:
@@ -89,6 +90,10 @@ class Driver(Protocol):
 
     async def list_guests(self) -> Sequence[Guest]:
         """The guests that carry this cloud's id, also half-made ones; no others."""
+        ...
+
+    async def find_guests(self, instance_id: str) -> Sequence[Guest]:
+        """Those of `list_guests` that are of one instance; what each step begins with, so cheap."""
         ...
 
     async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
@@ -268,6 +273,10 @@ class Draft(Protocol):
 
 class ImageShelf(Protocol):
     """The images that a machine keeps, by digest."""
+
+    def known(self, image: Image) -> Path | None:
+        """The file, if it is known to be as it should be without reading it."""
+        ...
 
     async def find(self, image: Image) -> Path | None:
         """The verified file, None if there is none; a corrupt one is dropped."""

@@ -1,9 +1,8 @@
 """Makes what runs on one host equal to what is wanted of it: look, plan, act, look again.
 
-One worker per instance that needs work, a bounded number of steps at a time, looks shared by all
-who wait for one. Whatever wakes a worker (a view, a command, an event of the hypervisor, the slow
-look) makes it do the same. Owns the memory of this agent's builds. Does not choose steps
-(`logic.plan`), nor speak to the control plane.
+One worker per instance that needs work, a bounded number of steps at a time. Whatever wakes a
+worker (a view, a command, an event of the hypervisor, the slow look) makes it do the same. Owns the
+memory of this agent's builds. Does not choose steps (`logic.plan`), nor speak to the control plane.
 """
 
 import asyncio
@@ -27,7 +26,6 @@ from services.compute.logic.outbox import Outbox
 from services.compute.logic.plan import Moment, Pause, Refusal, Step, StepKind, next_step
 from services.compute.logic.wanted import View, Wanted, Wishes
 from services.domain.trace import UNTRACED, Trace
-from services.runtime.lane import Lane
 from services.runtime.log import logger
 from services.runtime.telemetry import traced
 
@@ -36,9 +34,7 @@ STARTS_PER_PASS_MAX = 4
 RETRY_S = 0.2
 RETRY_S_MAX = 30.0
 SLOW_LOOK_S = 30.0
-LOOK_S_MAX = 60.0
 PROGRESS_S = 3.0
-DRIVER_STEP_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +62,11 @@ class Reconciler:
         self._past = Past()
         self._graceful_stop: bool | None = None
         self._workers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
-        self._looks: Lane[str, list[Guest]] = Lane(self._look_round, name="looks", items_max=4096)
 
     async def run(self) -> None:
         """Works until cancelled; then ends every worker, wherever it is."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._looks.run())
                 group.create_task(self._watch())
                 group.create_task(self._look_slowly())
         finally:
@@ -112,17 +106,8 @@ class Reconciler:
 
     async def look(self, claim: Claim) -> Guest | None:
         """The guest of a claim as it is now."""
-        guests = await self._looks.submit(claim.instance_id)
+        guests = await self._driver.find_guests(claim.instance_id)
         return next((g for g in guests if g.identity.claim == claim), None)
-
-    async def _look_round(self, instance_ids: Sequence[str]) -> list[list[Guest] | Exception]:
-        found: dict[str, list[Guest]] = {instance_id: [] for instance_id in instance_ids}
-        async with asyncio.timeout(LOOK_S_MAX):
-            guests = await self._driver.list_guests()
-        for guest in guests:
-            if guest.identity.instance_id in found:
-                found[guest.identity.instance_id].append(guest)
-        return [found[instance_id] for instance_id in instance_ids]
 
     async def _work(self, instance_id: str, again: asyncio.Event) -> None:
         tries = 0
@@ -151,7 +136,7 @@ class Reconciler:
     async def _settle(self, instance_id: str) -> Pause | None:
         starts = 0
         for _ in range(STEPS_PER_PASS_MAX):
-            guests = await self._looks.submit(instance_id)
+            guests = await self._driver.find_guests(instance_id)
             wanted = self.wishes.of(instance_id)
             self._past.note(guests)
             self._observe(wanted, guests)
@@ -219,13 +204,16 @@ class Reconciler:
             image = await self._fetch(step.wanted)
             if image is None:
                 return
-        async with self._steps, asyncio.timeout(DRIVER_STEP_S):
+        async with self._steps:
             await take_step(self._driver, step, identity=identity, image=image)
 
     async def _fetch(self, wanted: Wanted) -> ImageFile | None:
         """The wish's image; None if something else is wanted before it has come."""
         image = wanted.spec.image
         assert image is not None, "a wish to be present names an image"
+        path = self._images.at_hand(image)
+        if path is not None:
+            return ImageFile(path, image.kind, image.architecture)
         again = self._workers[wanted.claim.instance_id][1]
         async with self._images.join(image, self._read_blob, on_landed=again.set) as flight:
             while self.wishes.get(wanted.claim) == wanted:

@@ -121,7 +121,8 @@ class Wishes:
     def of(self, instance_id: str) -> tuple[Wanted, ...]:
         """The wishes about one instance, by ascending epoch; one per claim."""
         by_epoch = self._wanted.get(instance_id, {})
-        return tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
+        epochs = sorted(by_epoch) if len(by_epoch) > 1 else by_epoch
+        return tuple([by_epoch[epoch] for epoch in epochs])
 
     def get(self, claim: Claim) -> Wanted | None:
         """The wish about one claim, None if there is none or it has ended."""

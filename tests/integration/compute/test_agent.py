@@ -7,6 +7,7 @@ import pytest
 from stead.internal.v1 import compute_pb2
 
 from services.compute.edges.drivers.fake import FakeDriver, Faults
+from services.compute.edges.drivers.fake_journal import read_guests
 from services.compute.flows.agent import SupersededError
 from services.compute.flows.answer_question import answer_question
 from services.compute.flows.console_ports import ConsoleLogAsk, Question
@@ -43,7 +44,7 @@ async def test_a_command_builds_a_guest_and_another_erases_it(stage: Stage):
         seen = await host.until_seen(gone, is_absent)
         assert seen.applied_generation == 2
         assert await driver.list_guests() == []
-        assert list((stage.folder / "fake" / "h1").iterdir()) == []
+        assert read_guests(stage.folder / "fake" / "h1") == {}
 
 
 async def test_a_wish_of_the_view_is_built_without_a_command(stage: Stage):

@@ -9,8 +9,9 @@ import pytest
 from stead.internal.v1 import compute_pb2
 
 from services.compute.edges.drivers.fake import FakeDriver, Faults
-from services.compute.flows.answer_question import answer_question
-from services.compute.flows.console_ports import ConsoleAsk, ConsolePiece, Question
+from services.compute.flows.answer_question import answer_question, refuse_question
+from services.compute.flows.console_ports import ConsoleAsk, ConsolePiece, Keyboard, Question
+from services.compute.flows.ports import StepFailed
 from services.compute.logic.guest import Claim, Identity
 from services.domain.instance import Power
 from tests.fakes.ingress import FakeLine
@@ -142,6 +143,40 @@ async def test_a_take_over_that_cannot_open_puts_off_nobody(terminal: Terminal):
     assert await terminal.refusal(gone) == "CONSOLE_OFFSET_GONE"
     first.type(b"still here\n")
     await first.until(lambda: first.content.endswith(b"still here\n"))
+
+
+class NoKeyboards(FakeDriver):
+    """A fake host whose hypervisor lends no keyboards once it is `away`."""
+
+    away = False
+
+    @asynccontextmanager
+    async def open_keyboard(self, identity: Identity) -> AsyncIterator[Keyboard]:
+        if self.away:
+            raise StepFailed("HYPERVISOR_UNREACHABLE", "it is away")
+        async with super().open_keyboard(identity) as keyboard:
+            yield keyboard
+
+
+async def test_a_take_over_without_a_keyboard_puts_off_nobody(stage: Stage):
+    folder = stage.folder / "fake" / "h1"
+    driver = NoKeyboards(folder, cloud_id=CLOUD_ID, capacity=CAPACITY, faults=Faults())
+    async with terminal_of(stage, driver) as terminal:
+        first = await terminal.opened(WRITE)
+        driver.away = True
+        assert await terminal.refusal(TAKE_OVER) == "HYPERVISOR_UNREACHABLE"
+        first.type(b"still here\n")
+        await first.until(lambda: first.content.endswith(b"still here\n"))
+        assert not first.failure
+
+
+async def test_a_host_with_all_its_consoles_open_says_so_to_the_replica(terminal: Terminal):
+    line = terminal.stage.ingress.lines["full"] = FakeLine()
+    claim = Claim(terminal.wish.instance_id, terminal.wish.epoch)
+    question = Question("full", terminal.stage.target, claim, READ)
+    refusing = refuse_question(question, attachments=terminal.host.attachments)
+    await asyncio.wait_for(refusing, 60)
+    assert line.failure == "CONSOLES_FULL"
 
 
 async def test_who_did_not_ask_to_type_and_does_is_told(terminal: Terminal):

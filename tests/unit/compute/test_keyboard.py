@@ -3,6 +3,7 @@
 import asyncio
 import os
 import tty
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +99,21 @@ async def test_a_guest_that_goes_while_it_is_typed_into_ends_the_wait(guest, key
     guest.stop()
     with pytest.raises(StepFailed):
         await asyncio.wait_for(typing, 60)
+
+
+async def test_a_guest_that_goes_while_its_terminal_is_opened_is_told_as_off(tmp_path):
+    # As a terminal whose other end has closed, a file opens and is none.
+    path = tmp_path / "terminal"
+    path.touch()
+    guest = Guest()
+    guest.path = str(path)
+    keyboard = TerminalKeyboard(guest.find)
+    await keyboard.connect()
+    with pytest.raises(StepFailed) as refused:
+        await keyboard.write(b"nobody")
+    assert refused.value.reason == "CONSOLE_NOT_READY"
+    opened = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    assert str(path) not in opened
 
 
 async def test_who_is_cancelled_while_it_types_leaves_a_keyboard_that_works(guest, keyboard):

@@ -7,6 +7,7 @@ from services.compute.logic.guest import Claim
 from services.compute.logic.observation import Observation
 from services.compute.logic.outbox import UNACKNOWLEDGED_MAX, Outbox
 from services.domain.instance import Power
+from tests.examples import examples
 
 A = Claim("a", 1)
 B = Claim("b", 1)
@@ -86,7 +87,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(MOVES)
 def test_the_last_word_on_every_claim_arrives_last_and_numbers_have_no_gap(moves):
     outbox = Outbox()

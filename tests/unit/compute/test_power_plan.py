@@ -12,6 +12,7 @@ from services.compute.logic.observation import Failure, Past, observation_of
 from services.compute.logic.plan import ASK_AGAIN_S, Moment, Pause, Step, StepKind, next_step
 from services.compute.logic.wanted import Wanted
 from services.domain.instance import Power
+from tests.examples import examples
 from tests.unit.compute.test_wanted import SPEC
 
 CLAIM = Claim("a", 5)
@@ -105,7 +106,7 @@ def live(world: World, wanted: Wanted, events: list[str]) -> None:
     world.settle(wanted)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(LIVES, GRACES, st.booleans(), st.booleans())
 def test_a_reboot_is_one_start_whatever_dies_in_between(events, grace_s, hears, graceful):
     world = World(hears=hears, graceful_stop=graceful)
@@ -116,7 +117,7 @@ def test_a_reboot_is_one_start_whatever_dies_in_between(events, grace_s, hears, 
     assert (world.power, world.starts, world.applied) == (Power.RUNNING, 3, 4)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(LIVES, st.sampled_from([1, 7, 60]), st.booleans())
 def test_a_guest_has_its_whole_grace_and_no_more_whatever_dies_in_between(events, grace_s, hears):
     world = World(hears=hears)
@@ -134,7 +135,7 @@ def test_a_guest_has_its_whole_grace_and_no_more_whatever_dies_in_between(events
         assert plugs == [noted_s + grace_s]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(LIVES, GRACES, st.booleans())
 def test_whatever_is_wanted_one_after_another_is_what_is_at_last(events, grace_s, hears):
     world = World(hears=hears)

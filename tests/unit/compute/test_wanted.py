@@ -10,6 +10,7 @@ from services.compute.logic.guest import Claim
 from services.compute.logic.wanted import ENDED_MAX, Image, Spec, View, Wanted, Wishes
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
+from tests.examples import examples
 
 SPEC = Spec(
     present=True,
@@ -141,7 +142,7 @@ def histories(draw):
     return truth, draw(st.lists(st.sampled_from(messages), max_size=40))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(histories())
 def test_no_order_of_messages_makes_a_claim_older_than_it_was(history):
     truth, messages = history

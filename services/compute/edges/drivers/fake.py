@@ -1,8 +1,8 @@
 """The fake driver: keeps the state of guests on disk and runs none. For tests, drills and fleets
 of thousands.
 
-Each guest is one small file, written whole, so guests outlive this process as real ones do. It
-can be slow (a delay per step) or failing: guests called `fail-…` never build, `deaf-…`
+Each change of a guest is a line of the host's journal, so guests outlive this process as real
+ones do. It can be slow (a delay per step) or failing: guests called `fail-…` never build, `deaf-…`
 do not hear their power button, `flaky-…` fail their first step of each kind in a way that is worth
 repeating, and every n-th build of the process fails if so set.
 
@@ -12,14 +12,16 @@ on a line of its own.
 
 import asyncio
 import contextlib
+import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from services.compute.edges.drivers.fake_guest import FILE_BYTES, FakeGuest, load_guests
+from services.compute.edges.drivers.fake_guest import FakeGuest
+from services.compute.edges.drivers.fake_journal import Journal
 from services.compute.flows.console_ports import ConsoleLog, ConsolePiece, Keyboard
 from services.compute.flows.ports import (
     Capabilities,
@@ -34,6 +36,7 @@ from services.domain.kinds import Architecture, Hypervisor, ImageKind
 from services.domain.resources import Resources
 
 EVENTS_MAX = 1024
+OTHER_FILES = 1024
 
 
 @dataclass(slots=True)
@@ -53,7 +56,11 @@ class Faults:
 def open_fleet(
     folder: Path, host_ids: Sequence[str], *, cloud_id: str, capacity: Resources, faults: Faults
 ) -> "dict[str, FakeDriver]":
-    """A driver for each of many fake hosts, each with a folder of its own."""
+    """A driver for each of many fake hosts, each with a folder and an open journal of its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, len(host_ids) + OTHER_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return {
         host_id: FakeDriver(folder / host_id, cloud_id=cloud_id, capacity=capacity, faults=faults)
         for host_id in host_ids
@@ -78,9 +85,10 @@ class FakeDriver:
         self._faults = faults
         self._flaky: Counter[tuple[Claim, str]] = Counter()
         self._changes: asyncio.Queue[GuestChanged] = asyncio.Queue(EVENTS_MAX)
-        self._guests = {g.claim: g for g in load_guests(folder) if g.cloud_id == cloud_id}
-        # Every step of every guest looks at all of them.
-        self._seen = {claim: guest.seen() for claim, guest in self._guests.items()}
+        self._journal = Journal(folder)
+        self._seen: dict[str, dict[Claim, Guest]] = {}
+        for guest in self._journal.guests.values():
+            self._see(guest)
 
     async def capabilities(self) -> Capabilities:
         """Every kind of image, for every processor."""
@@ -103,15 +111,26 @@ class FakeDriver:
 
     async def list_guests(self) -> Sequence[Guest]:
         """The guests in the folder that carry this cloud's id."""
-        return list(self._seen.values())
+        return [guest for seen in self._seen.values() for guest in seen.values()]
+
+    async def find_guests(self, instance_id: str) -> Sequence[Guest]:
+        """Of what `list_guests` gives."""
+        return list(self._seen.get(instance_id, {}).values())
 
     async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
         """Writes a half-made guest, waits, writes it whole; needs the image to be readable."""
         if not image.path.is_file():
             raise RuntimeError(f"the image {image.path} is gone")
+        found = self._guest(identity.claim)
+        if found is not None and found.prepared:
+            return
         guest = FakeGuest(
-            **asdict(identity),
-            **asdict(spec.resources),
+            cloud_id=identity.cloud_id,
+            instance_id=identity.instance_id,
+            epoch=identity.epoch,
+            vcpus=spec.resources.vcpus,
+            memory_mib=spec.resources.memory_mib,
+            disk_gib=spec.resources.disk_gib,
             name=spec.name,
             project_id=spec.project_id,
             image=image.path.name,
@@ -121,9 +140,6 @@ class FakeDriver:
             starts=0,
             console="",
         )
-        found = self._guests.get(identity.claim)
-        if found is not None and found.prepared:
-            return
         fails = spec.name.startswith("fail-") or self._faults.count_build()
         if fails or self._faults.delay_s > 0:
             self._put(guest)
@@ -140,12 +156,12 @@ class FakeDriver:
             self._put(guest.started())
 
     async def mark_applied(self, identity: Identity, generation: int) -> None:
-        """Writes the generation into the guest's file."""
+        """Writes the generation into the journal."""
         guest = self._prepared(identity.claim)
         self._put(replace(guest, applied_generation=max(generation, guest.applied_generation)))
 
     async def write_notes(self, identity: Identity, notes: Notes) -> None:
-        """Writes them into the guest's file."""
+        """Writes them into the journal."""
         guest = self._prepared(identity.claim)
         await self._step(identity.claim, "note", guest.name)
         asked = astuple(notes.asked) if notes.asked else None
@@ -153,7 +169,7 @@ class FakeDriver:
 
     async def ask_guest_to_stop(self, identity: Identity) -> None:
         """The guest switches itself off at once, unless it is deaf."""
-        guest = self._guests.get(identity.claim)
+        guest = self._guest(identity.claim)
         if guest is None or guest.power != Power.RUNNING:
             return
         await self._step(identity.claim, "ask", guest.name)
@@ -162,25 +178,27 @@ class FakeDriver:
 
     async def stop_guest(self, identity: Identity) -> None:
         """Switches off."""
-        guest = self._guests.get(identity.claim)
+        guest = self._guest(identity.claim)
         if guest is None or guest.power != Power.RUNNING:
             return
         await self._step(identity.claim, "stop", guest.name)
         self._put(replace(guest, power=Power.OFF.value))
 
     async def erase_guest(self, identity: Identity) -> None:
-        """Removes the guest's file."""
-        guest = self._guests.get(identity.claim)
+        """Keeps nothing of it."""
+        guest = self._guest(identity.claim)
         if guest is None:
             return
         await self._step(identity.claim, "erase", guest.name)
-        self._path(identity.claim).unlink(missing_ok=True)
-        self._guests.pop(identity.claim, None)
-        self._seen.pop(identity.claim, None)
+        self._journal.remove(identity.claim)
+        seen = self._seen.get(identity.instance_id, {})
+        seen.pop(identity.claim, None)
+        if not seen:
+            self._seen.pop(identity.instance_id, None)
 
     async def read_console_log(self, identity: Identity, max_bytes: int) -> ConsoleLog:
         """The end of what the guest has said."""
-        guest = self._guests.get(identity.claim)
+        guest = self._guest(identity.claim)
         if guest is None:
             return ConsoleLog(b"", 0)
         start = max(0, len(guest.console) - max_bytes)
@@ -189,8 +207,8 @@ class FakeDriver:
     async def read_console_from(
         self, identity: Identity, offset: int | None, max_bytes: int
     ) -> ConsolePiece:
-        """From what is kept in the guest's file."""
-        guest = self._guests.get(identity.claim)
+        """From what is kept of it."""
+        guest = self._guest(identity.claim)
         if guest is None:
             raise StepFailed("CONSOLE_NOT_READY", "there is no such guest")
         end = guest.console_offset + len(guest.console)
@@ -203,7 +221,7 @@ class FakeDriver:
 
     @asynccontextmanager
     async def open_keyboard(self, identity: Identity) -> AsyncIterator[Keyboard]:
-        """Types into the guest's file."""
+        """Types into the guest."""
         yield FakeKeyboard(partial(self.type_into, identity.claim))
 
     async def watch_guests(self) -> AsyncIterator[GuestChanged]:
@@ -212,17 +230,18 @@ class FakeDriver:
             yield await self._changes.get()
 
     async def close(self) -> None:
-        """Has nothing to let go of."""
+        """Lets go of the journal."""
+        self._journal.close()
 
     def power_off_from_inside(self, claim: Claim) -> None:
         """Does what an owner's `poweroff` in the guest does; for tests and drills."""
-        self._put(replace(self._guests[claim], power=Power.OFF.value))
+        self._put(replace(self._prepared(claim), power=Power.OFF.value))
         with contextlib.suppress(asyncio.QueueFull):
             self._changes.put_nowait(GuestChanged(claim.instance_id))
 
     def type_into(self, claim: Claim, content: bytes) -> None:
         """Does what the guest does with what is typed."""
-        guest = self._guests.get(claim)
+        guest = self._guest(claim)
         if guest is None or guest.power != Power.RUNNING:
             raise StepFailed("CONSOLE_NOT_READY", "the guest does not run")
         self._put(guest.after(content))
@@ -237,28 +256,22 @@ class FakeDriver:
             raise RuntimeError(f"the fake driver was told to fail its first try to {kind}")
 
     def _prepared(self, claim: Claim) -> FakeGuest:
-        guest = self._guests.get(claim)
+        guest = self._guest(claim)
         if guest is None or not guest.prepared:
             raise RuntimeError(f"no prepared guest of {claim}")
         return guest
 
-    def _put(self, guest: FakeGuest) -> None:
-        path = self._path(guest.claim)
-        content = guest.file_content()
-        if guest.claim in self._guests and path.stat().st_size == len(content) == FILE_BYTES:
-            # One write of one page is whole or not there when this process dies; replacing the
-            # file would be dearer than all else here, since file systems then write it out at once.
-            with path.open("r+b", buffering=0) as file:
-                file.write(content)
-        else:
-            draft = path.with_suffix(".new")
-            draft.write_bytes(content)
-            draft.replace(path)
-        self._guests[guest.claim] = guest
-        self._seen[guest.claim] = guest.seen()
+    def _guest(self, claim: Claim) -> FakeGuest | None:
+        guest = self._journal.guests.get(claim)
+        return guest if guest is not None and guest.cloud_id == self._cloud_id else None
 
-    def _path(self, claim: Claim) -> Path:
-        return self._folder / f"{claim.instance_id}.{claim.epoch}.json"
+    def _put(self, guest: FakeGuest) -> None:
+        self._journal.put(guest)
+        self._see(guest)
+
+    def _see(self, guest: FakeGuest) -> None:
+        if guest.cloud_id == self._cloud_id:
+            self._seen.setdefault(guest.instance_id, {})[guest.claim] = guest.seen()
 
 
 class FakeKeyboard:

@@ -1,28 +1,27 @@
-"""One guest of the fake driver: what its file holds, and what it does when it is started or typed
+"""One guest of the fake driver: what is kept of it, and what it does when it is started or typed
 into.
 
-Does not own where files stand.
+Does not own where it is kept: `fake_journal` does.
 """
 
-import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from services.compute.logic.guest import NO_NOTES, Asking, Claim, Guest, Identity, Notes
 from services.domain.instance import Power
 
-FILE_BYTES = 4096
 CONSOLE_KEPT = 1 << 20
 TYPED_KEPT = 64
+# Of one input: it may ask for it in each of thousands of lines.
+COUNTED_MAX = 1_000_000
 
 _COUNT = re.compile(r"count ([0-9]{1,6})\r?")
 
 
 @dataclass(frozen=True, slots=True)
 class FakeGuest:
-    """What the file of a guest holds."""
+    """What is kept of a guest."""
 
     cloud_id: str
     instance_id: str
@@ -39,7 +38,7 @@ class FakeGuest:
     starts: int
     # A character for each byte.
     console: str
-    # Later than the others: files of older releases do not have them.
+    # Later than the others: what older releases wrote does not have them.
     console_offset: int = 0
     typed: str = ""
     boot: int = NO_NOTES.boot
@@ -80,7 +79,8 @@ class FakeGuest:
         text = content.decode("latin-1")
         *lines, typed = (self.typed + text).split("\n")
         counts = [int(found[1]) for found in map(_COUNT.fullmatch, lines) if found]
-        answer = "".join(f"{n}\n" for count in counts for n in range(1, count + 1))
+        numbers = (n for count in counts for n in range(1, count + 1))
+        answer = "".join(f"{n}\n" for n in islice(numbers, COUNTED_MAX))
         return replace(self, typed=typed[-TYPED_KEPT:]).said(text + answer)
 
     def started(self) -> "FakeGuest":
@@ -88,19 +88,3 @@ class FakeGuest:
         line = f"STEAD-GUEST name={self.name} id={self.instance_id}\n"
         on = replace(self, power=Power.RUNNING.value, starts=self.starts + 1, typed="")
         return on.said(line.encode().decode("latin-1"))
-
-    def file_content(self) -> bytes:
-        """What stands in its file: a page, where it fits one."""
-        content = json.dumps({name: getattr(self, name) for name in _FIELDS}).encode()
-        return content.ljust(FILE_BYTES)
-
-
-_FIELDS = tuple(field.name for field in fields(FakeGuest))
-
-
-def load_guests(folder: Path) -> Iterator[FakeGuest]:
-    """The guests in a folder; half-written files are dropped."""
-    for draft in folder.glob("*.new"):
-        draft.unlink()
-    for path in sorted(folder.glob("*.json")):
-        yield FakeGuest(**json.loads(path.read_text()))

@@ -6,7 +6,7 @@ Owns which domains are this cloud's, and what libvirt's states and errors mean. 
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
@@ -67,17 +67,13 @@ def hypervisor_version(connection: Any) -> str:
 
 def domains_list(connection: Any, cloud_id: str) -> list[Guest]:
     """The domains that carry the cloud's id."""
-    guests = []
-    for domain in connection.listAllDomains(0):
-        with _gone_is_fine():
-            metadata = _metadata(domain)
-            if metadata is not None and metadata.identity.cloud_id == cloud_id:
-                power = _power(domain)
-                run = _incarnation(domain) if power is Power.RUNNING else ""
-                guests.append(
-                    Guest(metadata.identity, True, power, metadata.applied_generation, run)
-                )
-    return guests
+    return _guests(connection.listAllDomains(0), cloud_id)
+
+
+def domain_of(connection: Any, cloud_id: str, instance_id: str) -> list[Guest]:
+    """The instance's domain, if there is one that carries the cloud's id."""
+    domain = _lookup(connection, instance_id)
+    return [] if domain is None else _guests([domain], cloud_id)
 
 
 def domain_define(connection: Any, identity: Identity, description: str) -> None:
@@ -173,6 +169,20 @@ def domain_undefine(connection: Any, identity: Identity) -> None:
         domain.undefineFlags(_UNDEFINE)
 
 
+def _guests(domains: Iterable[Any], cloud_id: str) -> list[Guest]:
+    guests = []
+    for domain in domains:
+        with _gone_is_fine():
+            metadata = _metadata(domain)
+            if metadata is not None and metadata.identity.cloud_id == cloud_id:
+                power = _power(domain)
+                run = _incarnation(domain) if power is Power.RUNNING else ""
+                guests.append(
+                    Guest(metadata.identity, True, power, metadata.applied_generation, run)
+                )
+    return guests
+
+
 def _get(connection: Any, identity: Identity) -> Any:
     domain = _own(connection, identity)
     if domain is None:
@@ -181,7 +191,7 @@ def _get(connection: Any, identity: Identity) -> Any:
 
 
 def _find(connection: Any, identity: Identity) -> Any | None:
-    domain = _lookup(connection, identity)
+    domain = _lookup(connection, identity.instance_id)
     if domain is None:
         return None
     metadata = _metadata(domain)
@@ -191,16 +201,16 @@ def _find(connection: Any, identity: Identity) -> Any | None:
 
 
 def _own(connection: Any, identity: Identity) -> Any | None:
-    domain = _lookup(connection, identity)
+    domain = _lookup(connection, identity.instance_id)
     if domain is None:
         return None
     metadata = _metadata(domain)
     return domain if metadata is not None and metadata.identity == identity else None
 
 
-def _lookup(connection: Any, identity: Identity) -> Any | None:
+def _lookup(connection: Any, instance_id: str) -> Any | None:
     try:
-        return connection.lookupByUUIDString(identity.instance_id)
+        return connection.lookupByUUIDString(instance_id)
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None

@@ -7,7 +7,7 @@ in a thread.
 import asyncio
 import errno
 import platform
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,10 +19,11 @@ from services.compute.edges.drivers.libvirt import domains
 from services.compute.edges.drivers.libvirt.capacity import capacity
 from services.compute.edges.drivers.libvirt.choice import Choice, choose
 from services.compute.edges.drivers.libvirt.connection import Connection, ended
-from services.compute.edges.drivers.libvirt.console_log import let_go_of_old, read_from, read_log
+from services.compute.edges.drivers.libvirt.console_log import read_from, read_log
 from services.compute.edges.drivers.libvirt.domain_xml import BackingImage, Machine, domain_xml
 from services.compute.edges.drivers.libvirt.guest_folder import (
     GuestFolder,
+    begun_guests,
     guest_folders,
     remove_empty_folders,
     whole_file,
@@ -106,14 +107,22 @@ class LibvirtDriver:
     async def list_guests(self) -> Sequence[Guest]:
         """The cloud's domains, and the folders of guests that were not finished."""
         # Folders first: a guest that is finished in between is then seen twice, not missed.
-        begun = await self._in_thread(self._begun)
+        folders = guest_folders(self._state_dir)
+        begun = await self._in_thread(partial(begun_guests, folders, self._cloud_id))
         defined = await self._connection.call(
             partial(domains.domains_list, cloud_id=self._cloud_id)
         )
-        finished = {guest.identity for guest in defined}
-        half_made = [Guest(i, False, Power.OFF, 0) for i in begun if i not in finished]
-        noted = [replace(g, notes=begun.get(g.identity, NO_NOTES)) for g in defined]
-        return [*noted, *half_made]
+        return _joined(begun, defined)
+
+    async def find_guests(self, instance_id: str) -> Sequence[Guest]:
+        """Its folder and its domain, by their names."""
+        checked(Identity(self._cloud_id, instance_id, 0))
+        folders = [GuestFolder(self._state_dir, instance_id)]
+        begun = await self._in_thread(partial(begun_guests, folders, self._cloud_id))
+        defined = await self._connection.call(
+            partial(domains.domain_of, cloud_id=self._cloud_id, instance_id=instance_id)
+        )
+        return _joined(begun, defined)
 
     async def prepare_guest(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> None:
         """Disk, config drive, definition; raises Conflict if the place is another claim's."""
@@ -206,15 +215,6 @@ class LibvirtDriver:
             raise ValueError(f"not a guest of cloud {self._cloud_id}: {identity}")
         return checked(identity)
 
-    def _begun(self) -> dict[Identity, Notes]:
-        begun = {}
-        for folder in guest_folders(self._state_dir):
-            let_go_of_old(folder.console_log)
-            identity = folder.identity()
-            if identity is not None and identity.cloud_id == self._cloud_id:
-                begun[identity] = folder.notes()
-        return begun
-
     def _make_files(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
         try:
             return self._describe(identity, spec, image)
@@ -258,6 +258,13 @@ class LibvirtDriver:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await ended(asyncio.get_running_loop().run_in_executor(None, work), FILES_S)
+
+
+def _joined(begun: Mapping[Identity, Notes], defined: Sequence[Guest]) -> list[Guest]:
+    finished = {guest.identity for guest in defined}
+    half_made = [Guest(i, False, Power.OFF, 0) for i in begun if i not in finished]
+    noted = [replace(g, notes=begun.get(g.identity, NO_NOTES)) for g in defined]
+    return [*noted, *half_made]
 
 
 def _tidy(state_dir: Path) -> Path:

@@ -7,10 +7,11 @@ Does not own what stands in the other files.
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from services.compute.edges.drivers.libvirt.console_log import let_go_of_old
 from services.compute.edges.drivers.libvirt.guest_metadata import checked
 from services.compute.logic.guest import NO_NOTES, Asking, Identity, Notes
 from services.domain.errors import Conflict
@@ -97,6 +98,19 @@ def guest_folders(state_dir: Path) -> list[GuestFolder]:
     except FileNotFoundError:
         return []
     return [GuestFolder(state_dir, name) for name in names]
+
+
+def begun_guests(folders: Iterable[GuestFolder], cloud_id: str) -> dict[Identity, Notes]:
+    """The cloud's guests that have one of the folders, and what is noted there. Lets go of what is
+    too old of their consoles.
+    """
+    begun = {}
+    for folder in folders:
+        let_go_of_old(folder.console_log)
+        identity = folder.identity()
+        if identity is not None and identity.cloud_id == cloud_id:
+            begun[identity] = folder.notes()
+    return begun
 
 
 def remove_empty_folders(state_dir: Path) -> None:

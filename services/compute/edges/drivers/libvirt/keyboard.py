@@ -7,6 +7,7 @@ thrown away at once: QEMU keeps it in the log, and would hold the guest up if no
 import asyncio
 import contextlib
 import os
+import termios
 import tty
 from collections.abc import Awaitable, Callable
 
@@ -61,12 +62,11 @@ class TerminalKeyboard:
             path = await self._find()
             if path is None:
                 raise _off()
-            flags = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
             try:
-                self._terminal = os.open(path, flags)
-            except OSError as error:
+                self._terminal = _open_raw(path)
+            except (OSError, termios.error) as error:
+                # QEMU may end between any two of these.
                 raise _off() from error
-            tty.setraw(self._terminal)
             asyncio.get_running_loop().add_reader(self._terminal, self._throw_away)
         return self._terminal
 
@@ -90,6 +90,16 @@ class TerminalKeyboard:
         finally:
             if self._terminal == terminal:
                 loop.remove_writer(terminal)
+
+
+def _open_raw(path: str) -> int:
+    terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        tty.setraw(terminal)
+    except BaseException:
+        os.close(terminal)
+        raise
+    return terminal
 
 
 def _off() -> StepFailed:
