@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.compute.edges.drivers.fake import FakeDriver, Faults
+from services.compute.edges.drivers.fake_journal import read_guests
 from services.compute.edges.drivers.libvirt.driver import make_driver
 from services.compute.flows.ports import Driver, GuestSpec, ImageFile
 from services.compute.logic.guest import Identity
@@ -59,7 +60,7 @@ class FakeHost:
 
     def leftovers(self, identity: Identity) -> list[str]:
         """What is there of an instance."""
-        return [str(p) for p in self.folder.rglob(f"*{identity.instance_id}*")]
+        return [i for i, _ in read_guests(self.folder / "guests") if i == identity.instance_id]
 
 
 class LibvirtHost:

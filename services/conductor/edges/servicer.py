@@ -163,7 +163,9 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
     async def _read_one(self, query: conductor_pb2.Query) -> conductor_pb2.QueryResult:
         try:
             page = await self._flows.reader.read(
-                messages.caller_from(query.caller), messages.query_from(query)
+                messages.caller_from(query.caller),
+                messages.query_from(query),
+                time_left_s=query.time_left_ms / 1000 if query.time_left_ms > 0 else None,
             )
         except Exception as error:  # noqa: BLE001  # as above
             return conductor_pb2.QueryResult(error=messages.item_error(_told(error)))

@@ -52,7 +52,7 @@ class Acceptance:
         self.ids = ids
         self._committer = committer
         self._answers = answers
-        self._looker = Looker(store)
+        self._looker = Looker(store, committer.memory)
         self._requests: Lane[RequestKey, RequestKey | None] = Lane(
             self._requests_round, name="request reads"
         )

@@ -84,7 +84,7 @@ class InstanceAcceptor:
 
         accepted = await self._acceptance.accept(asked, ResourceKind.INSTANCE, decide)
         if accepted.made is not None:
-            self._advancer.nudge(accepted.resource.id, _known(accepted, accepted.made))
+            self._advancer.nudge(accepted.resource.id)
         return accepted
 
     async def create_of_batch(self, asked: Asked, new: NewInstance, index: int) -> Accepted:
@@ -198,17 +198,3 @@ def _require_room(image: ImageRow, flavor: FlavorRow) -> None:
             field="image_id",
             metadata={"min_disk_gib": str(image.min_disk_gib)},
         )
-
-
-def _known(accepted: Accepted, made: Item) -> Situation | None:
-    """What this acceptance has just committed."""
-    assert made.instance is not None
-    resource, begun = accepted.resource, accepted.operation
-    if resource.version != 1:
-        return None
-    return Situation(
-        replace(made.instance, version=1, revision=resource.revision),
-        replace(made.operations[0], version=1, revision=begun.revision),
-        (),
-        head_revision=max(resource.revision, begun.revision),
-    )

@@ -2,13 +2,14 @@
 
 Owns the only way in which schedulers and hosts are told anything. The reconciler, an acceptance and
 a decision all come here with an instance id, so that recovery is the same code as the first run.
-Who has just committed a situation brings it along and spares a look: what is done with it is either
-harmless when late (asking for a host) or committed with its version, which then refuses it.
+What this conductor knows from its own commits is not looked at again: what is done with it is
+either harmless when late (asking for a host, telling one) or committed with its version, which then
+refuses it. Only the reconciler always looks, so that what was wrong is put right at its pace.
 """
 
 import asyncio
 import contextlib
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 from services.conductor.flows.commit import Committer
@@ -20,8 +21,6 @@ from services.domain.errors import NoCapacity
 from services.runtime.lane import Lane
 from services.runtime.log import logger
 
-KNOWN_MAX = 10_000
-
 
 class Advancer:
     """Takes instance ids, sends what their situations ask for, many in one message."""
@@ -31,23 +30,37 @@ class Advancer:
         self._bus = bus
         self._committer = committer
         self._clock = clock
-        self._known: OrderedDict[str, Situation] = OrderedDict()
-        self._placing: OrderedDict[str, Situation] = OrderedDict()
+        self._memory = committer.memory
         self._lane: Lane[str, None] = Lane(self._round, name="advances", waiting_max=200_000)
 
-    def nudge(self, instance_id: str, known: Situation | None = None) -> None:
-        """Looks at the instance soon, or takes what is known of it from this moment's commit. A
-        nudge that is lost is made up for by the reconciler.
+    def nudge(self, instance_id: str) -> None:
+        """Takes the instance's next step soon. A nudge that is lost is made up for by the
+        reconciler.
         """
-        self._known.pop(instance_id, None)
-        if known is not None:
-            _keep(self._known, known)
         with contextlib.suppress(NoCapacity):
             self._lane.put(instance_id)
 
-    async def placed(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
-        """The situations in which hosts were asked for, each given once; else as they are now."""
-        return await self._situations(instance_ids, self._placing)
+    async def situations(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
+        """The situations as they are known, else as they are now; unknown ids are left out."""
+        found: dict[str, Situation] = {}
+        unknown: list[str] = []
+        for id_ in dict.fromkeys(instance_ids):
+            known = self._memory.get(id_)
+            if known is None:
+                unknown.append(id_)
+            else:
+                found[id_] = known
+        if unknown:
+            read = await self._store.situations_read(unknown)
+            self._memory.keep(read.values())
+            found |= read
+        return found
+
+    async def situations_now(self, instance_ids: Sequence[str]) -> dict[str, Situation]:
+        """The situations as they are now."""
+        for id_ in instance_ids:
+            self._memory.drop(id_)
+        return await self.situations(instance_ids)
 
     async def run(self) -> None:
         """Runs the lane until cancelled."""
@@ -56,10 +69,11 @@ class Advancer:
     async def reconcile(self) -> None:
         """Nudges every operation whose time to be looked at has come."""
         for due in await self._store.operations_take(500):
+            self._memory.drop(due.instance_id)
             self.nudge(due.instance_id)
 
     async def _round(self, instance_ids: Sequence[str]) -> list[None | Exception]:
-        situations = await self._situations(instance_ids, self._known)
+        situations = await self.situations(instance_ids)
         places: list[Place] = []
         commands: dict[tuple[str, int], list[Command]] = defaultdict(list)
         lost: list[Situation] = []
@@ -67,7 +81,6 @@ class Advancer:
             step = next_step(situation)
             if isinstance(step, Place):
                 places.append(step)
-                _keep(self._placing, situation)
             elif isinstance(step, Command):
                 host = (step.claim.host_id, step.claim.host_incarnation)
                 commands[host].append(step)
@@ -82,14 +95,6 @@ class Advancer:
         await asyncio.gather(*(self._let_go(situation) for situation in lost))
         return [None] * len(instance_ids)
 
-    async def _situations(
-        self, instance_ids: Sequence[str], known: OrderedDict[str, Situation]
-    ) -> dict[str, Situation]:
-        ids = list(dict.fromkeys(instance_ids))
-        found = {id_: known.pop(id_) for id_ in ids if id_ in known}
-        unknown = [id_ for id_ in ids if id_ not in found]
-        return found | (await self._store.situations_read(unknown) if unknown else {})
-
     async def _let_go(self, situation: Situation) -> None:
         item = lifecycle.deleted_on_lost_host(situation, self._clock.now_s())
         if item is None:
@@ -102,9 +107,3 @@ class Advancer:
                 instance=situation.instance.id,
                 correlation_id=situation.operation.trace.correlation_id,
             )
-
-
-def _keep(known: OrderedDict[str, Situation], situation: Situation) -> None:
-    known[situation.instance.id] = situation
-    if len(known) > KNOWN_MAX:
-        known.popitem(last=False)

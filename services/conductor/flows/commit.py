@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 
 from services.conductor.flows.ports import Bus, Store
+from services.conductor.flows.remember import Memory
 from services.conductor.logic.rows import Committed, Item, Outcome
 from services.conductor.logic.weight import weight_of
 from services.runtime.lane import Lane
@@ -25,9 +26,10 @@ class Urgency(IntEnum):
 
 
 class Committer:
-    """The one way to a commit."""
+    """The one way to a commit; `memory` is what is known from it."""
 
     def __init__(self, store: Store, bus: Bus) -> None:
+        self.memory = Memory()
         self._store = store
         self._bus = bus
         self._head = 0
@@ -78,6 +80,8 @@ class Committer:
         if records:
             records.sort(key=lambda record: record.revision)
             self._head = max(self._head, records[-1].revision)
+        self.memory.learn(items, outcomes, self._head)
+        if records:
             await self._bus.feed(records, self._head, compacted_revision=self._compacted)
         return list(outcomes)
 

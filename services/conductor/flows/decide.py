@@ -41,7 +41,7 @@ class Decider:
 
     async def decide(self, decisions: Sequence[Decision]) -> None:
         """Commits what the batch decided."""
-        situations = await self._advancer.placed([d.instance_id for d in decisions])
+        situations = await self._advancer.situations([d.instance_id for d in decisions])
         # A later attempt than the one remembered: another conductor has asked for it.
         behind = [
             d.instance_id
@@ -50,7 +50,7 @@ class Decider:
             and d.attempt > situations[d.instance_id].instance.attempt
         ]
         if behind:
-            situations |= await self._advancer.placed(behind)
+            situations |= await self._advancer.situations_now(behind)
         await asyncio.gather(
             *(
                 self._decide_one(decision, situations[decision.instance_id])

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from services.conductor.flows.ports import Store
+from services.conductor.flows.remember import Memory
 from services.conductor.logic.rows import Situation
 from services.runtime.lane import Lane
 
 
 class Looker:
-    """Reads situations for who asks for one at a time."""
+    """Reads situations for who asks for one at a time; `memory` takes in what was read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, memory: Memory) -> None:
         self._store = store
+        self._memory = memory
         self._lane: Lane[str, Situation | None] = Lane(self._round, name="situations")
 
     async def run(self) -> None:
@@ -24,4 +26,5 @@ class Looker:
 
     async def _round(self, ids: Sequence[str]) -> list[Situation | None | Exception]:
         found = await self._store.situations_read(list(dict.fromkeys(ids)))
+        self._memory.keep(found.values())
         return [found.get(id_) for id_ in ids]

@@ -13,7 +13,7 @@ from services.conductor.flows.ports import Clock, Store
 from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import lifecycle
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Committed, Refusal
+from services.conductor.logic.rows import Committed, Item, Refusal
 from services.conductor.logic.steps import leaves_work
 from services.domain.errors import Unavailable
 from services.domain.observation import ObservationOutcome
@@ -37,7 +37,8 @@ class Observer:
         self._committer = committer
         self._advancer = advancer
         self._clock = clock
-        self._looker = Looker(store)
+        self._memory = committer.memory
+        self._looker = Looker(store, committer.memory)
 
     async def run(self) -> None:
         """Runs the reading lane until cancelled."""
@@ -61,11 +62,11 @@ class Observer:
 
     async def _observe_one(self, seen: Seen) -> ObservationOutcome:
         for _ in range(TRIES_MAX):
-            situation = await self._looker.look(seen.instance_id)
-            if situation is None:
+            decided = self._decided(seen) or await self._looked_at(seen)
+            if decided is None:
                 return ObservationOutcome.NO_SUCH_CLAIM
-            item = lifecycle.observed(situation, seen, self._clock.now_s())
-            outcome = await self._committer.commit(item, situation.instance.project_id)
+            item, project_id = decided
+            outcome = await self._committer.commit(item, project_id)
             if isinstance(outcome, Committed):
                 tell_trouble(item)
                 if item.instance is not None and leaves_work(item):
@@ -74,3 +75,21 @@ class Observer:
             if outcome.refusal in _REFUSED:
                 return _REFUSED[outcome.refusal]
         raise Unavailable("ROW_CONTENDED", "the instance changes too fast; observe again")
+
+    def _decided(self, seen: Seen) -> tuple[Item, str] | None:
+        """The item by what is known, and its project; None where that must not decide: an item
+        without the instance's version would commit on a situation that is not true any more.
+        """
+        known = self._memory.get(seen.instance_id)
+        if known is None:
+            return None
+        item = lifecycle.observed(known, seen, self._clock.now_s())
+        return (item, known.instance.project_id) if item.instance is not None else None
+
+    async def _looked_at(self, seen: Seen) -> tuple[Item, str] | None:
+        """The item by the situation as it is now; None if there is no such instance."""
+        situation = await self._looker.look(seen.instance_id)
+        if situation is None:
+            return None
+        item = lifecycle.observed(situation, seen, self._clock.now_s())
+        return item, situation.instance.project_id

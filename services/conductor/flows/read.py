@@ -27,13 +27,14 @@ class Reader:
         """Runs the lane until cancelled."""
         await self._lane.run()
 
-    async def read(self, caller: Caller, query: Query) -> Page:
+    async def read(self, caller: Caller, query: Query, *, time_left_s: float | None = None) -> Page:
         """The page, cut down to what the caller may see. Raises Invalid (FILTER_INVALID),
-        OutOfRange (REVISION_COMPACTED).
+        OutOfRange (REVISION_COMPACTED), Unavailable (DEADLINE_PASSED).
         """
         project_id = query.project_id if caller.cloud_admin else caller.project_id
         page = await self._lane.submit(
-            replace(query, project_id=project_id, limit=max(1, min(query.limit, LIMIT_MAX)))
+            replace(query, project_id=project_id, limit=max(1, min(query.limit, LIMIT_MAX))),
+            time_left_s=time_left_s,
         )
         if query.kind is ResourceKind.PROJECT and query.id and not page.records:
             return await self._unknown(caller, query.id, page)

@@ -364,9 +364,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """An item that was committed: its records, in the order of their revisions."""
+    """An item that was committed: its records, in the order of their revisions, and the claims that
+    it added as they are now.
+    """
 
     records: tuple[Record, ...]
+    claims: tuple[ClaimRow, ...] = ()
 
 
 Outcome = Committed | Refused

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.flows.accept_instance import InstanceChanges
 from services.conductor.flows.decide import Decision
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Situation
-from services.domain.instance import Power
+from services.domain.instance import Power, State
+from services.domain.observation import ObservationOutcome
 from tests.integration.conductor.conftest import Place
 from tests.integration.conductor.flows import (
     Conductor,
@@ -53,16 +55,78 @@ class Counted(PostgresStore):
         return await super().situations_read(instance_ids)
 
 
-async def test_a_create_is_looked_at_once_before_its_command(place: Place) -> None:
+async def told(bus: Sent, made: Conductor, instance_id: str) -> Seen:
+    """The instance is claimed and its host told; what it says when the guest runs."""
+    commands = len(bus.commands)
+    await made.decider.decide([decision(instance_id)])
+    await until(lambda: len(bus.commands) > commands)
+    _, incarnation, row, claim = bus.commands[-1]
+    return runs(row.id, claim.epoch, incarnation)
+
+
+def runs(instance_id: str, epoch: int, incarnation: int = 1) -> Seen:
+    return Seen(instance_id, epoch, "h1", incarnation, 1, 1, Power.RUNNING, absent=False)
+
+
+def state_of(place: Place) -> str:
+    return place.sql("SELECT state FROM instance")
+
+
+async def test_a_create_that_nobody_else_touches_is_never_looked_at(place: Place) -> None:
     bus, store = Sent(), Counted(place.url)
     async with conductor(place.url, bus) as made:
-        made.advancer._store = store
+        made.advancer._store = made.observer._looker._store = store
         instance_id = await placing(made, bus)
+        seen = await told(bus, made, instance_id)
+        assert await made.observer.observe([seen]) == [ObservationOutcome.APPLIED]
+        assert state_of(place) == str(State.ACTIVE.value)
         assert store.looks == []
-        await made.decider.decide([decision(instance_id)])
-        await until(lambda: bus.commands)
-        assert store.looks == [[instance_id]]
     await store.close()
+
+
+async def test_what_another_conductor_changed_is_looked_at_before_it_is_observed(
+    place: Place,
+) -> None:
+    """It renamed the instance after this one's command: the observation counts, once, and the name
+    stays.
+    """
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        seen = await told(bus, made, await placing(made, bus))
+        changes = InstanceChanges("other", {}, ("name",), "")
+        await other.instances.update(asked("update_instance"), seen.instance_id, changes)
+        assert await made.observer.observe([seen]) == [ObservationOutcome.APPLIED]
+        assert place.sql("SELECT name, state FROM instance") == f"other|{State.ACTIVE.value}"
+
+
+async def test_an_observation_of_a_claim_that_is_not_known_is_not_swallowed(place: Place) -> None:
+    """This conductor knows of no claim, another one made it; the host's word comes here."""
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        instance_id = await placing(made, bus)
+        await other.decider.decide([decision(instance_id)])
+        holder = (await other.store.situations_read([instance_id]))[instance_id].holder
+        assert holder is not None
+        seen = runs(instance_id, holder.epoch)
+        assert await made.observer.observe([seen]) == [ObservationOutcome.APPLIED]
+        assert state_of(place) == str(State.ACTIVE.value)
+
+
+async def test_a_host_that_greets_meanwhile_is_told_again_by_the_reconciler(place: Place) -> None:
+    """What is remembered names the incarnation before: that command is void (MECHANICS D2), and the
+    look after it (B5) names the new one.
+    """
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        await told(bus, made, await placing(made, bus))
+        await other.greeter.greet(hello())
+        assert (await made.advancer.situations([bus.commands[0][2].id])).popitem()[1].claims[
+            0
+        ].host_incarnation == 1
+        place.sql("UPDATE operation SET look_again_at = now()")
+        await made.advancer.reconcile()
+        await until(lambda: len(bus.commands) > 1)
+        assert [incarnation for _, incarnation, _, _ in bus.commands] == [1, 2]
 
 
 async def test_a_decision_about_what_is_gone_by_now_claims_nothing(place: Place) -> None:

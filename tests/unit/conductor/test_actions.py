@@ -57,11 +57,12 @@ def ask(situation: Situation, action: Action) -> Item | Illegal:
     operation = begun(situation, OperationAction.DELETE_INSTANCE)
     if action is Action.UPDATE:
         return lifecycle.renamed(situation, "other", {}, operation)
+    item = lifecycle.delete_asked(situation, operation, 5.0)
+    if item is not None:
+        return item
     answer = after(situation.instance.standing, Event.DELETE_ASKED)
-    if isinstance(answer, Illegal):
-        return answer
-    # None where the flow joins the removal that is under way.
-    return lifecycle.delete_asked(situation, operation, 5.0) or Item()
+    # Where it is legal all the same, the flow joins the removal that is under way.
+    return answer if isinstance(answer, Illegal) else Item()
 
 
 @pytest.mark.parametrize("action", Action, ids=lambda action: action.name)

@@ -13,6 +13,7 @@ from services.conductor.logic.rows import Item, Situation
 from services.domain.instance import STANDINGS, Action, Illegal, Power, State, Task
 from services.domain.kinds import HostState
 from services.domain.operation import OperationAction
+from tests.examples import examples
 from tests.unit.conductor.situations import applied, asked, begun, instance, requested, seen
 
 # What a holder can say, as fields of Seen; `behind` says of how many generations it has not heard.
@@ -121,7 +122,7 @@ def finish(situation: Situation) -> Situation:
     raise AssertionError("it does not end")
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(HAPPENINGS)
 def test_no_order_of_happenings_leaves_the_table_or_an_operation_behind(
     happenings: list[str],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.conductor.logic.mask import masked
 from services.conductor.logic.quota import asked_of, excesses, metadata_of, violations_of
-from services.conductor.logic.rows import Item
+from services.conductor.logic.rows import Item, KeyPairRow
 from services.conductor.logic.weight import PLAIN_BYTES, weight_of
 from services.domain.resources import UNLIMITED, QuotaAmounts, Resources
 from tests.unit.conductor.situations import instance
@@ -84,3 +84,5 @@ def test_what_users_can_make_large_weighs() -> None:
         wanted=replace(row.wanted, user_data=b"x" * 8192, ssh_public_keys=("k" * 4096,) * 16),
     )
     assert weight_of(Item(instance=heavy)) > light + 8192 + 16 * 4096 + 1000
+    key = KeyPairRow("id", "project", "name", "k" * 4096, "", "ssh-ed25519", 0.0)
+    assert weight_of(Item(entry=key)) > 4096

@@ -72,6 +72,12 @@ def host_from(
     )
 
 
+def liveness_from(body: bytes) -> tuple[int, HostState]:
+    """A host's incarnation and state from its stored form."""
+    message = host_pb2.Host.FromString(body)
+    return message.incarnation, HostState(message.state)
+
+
 def project_body(row: ProjectRow) -> bytes:
     """The public message of a project, less what the commit decides."""
     return project_pb2.Project(

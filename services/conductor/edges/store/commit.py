@@ -6,10 +6,13 @@ from typing import Any
 
 import asyncpg
 
+from services.conductor.edges.store import codec_owners
 from services.conductor.edges.store.codec_owners import limits_of, project_from, used_of
 from services.conductor.edges.store.writes import Writes, entry_kind, limits_array, writes_of
 from services.conductor.logic.rows import (
     Before,
+    ClaimAct,
+    ClaimRow,
     Committed,
     FlavorRow,
     ImageRow,
@@ -19,7 +22,7 @@ from services.conductor.logic.rows import (
     Refusal,
     Refused,
 )
-from services.domain.kinds import ResourceKind
+from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.resources import QuotaAmounts
 
 _CALL = """
@@ -77,10 +80,12 @@ async def commit(
     assert row is not None
     refused = _refused(row["verdicts"])
     changed = {(change["kind"], change["id"]): change for change in row["changes"]}
+    # Before the records are made: that of a host is taken out by the first item that touched it.
+    claims = [() if n in refused else _claims(item, changed) for n, item in enumerate(items)]
     return [
         refused[n]
         if n in refused
-        else Committed(_records((n, item), changed, writes, usual=way.usual))
+        else Committed(_records((n, item), changed, writes, usual=way.usual), claims[n])
         for n, item in enumerate(items)
     ]
 
@@ -127,6 +132,22 @@ def _records(
     for host_id in touched:
         changed.pop((ResourceKind.HOST, host_id), None)
     return tuple(sorted(records, key=lambda record: record.revision))
+
+
+def _claims(item: Item, changed: dict[tuple[int, str], Any]) -> tuple[ClaimRow, ...]:
+    """The claims that an item added, with their hosts as the commit found them."""
+    return tuple(
+        ClaimRow(
+            change.instance_id,
+            epoch := changed[ResourceKind.INSTANCE, change.instance_id]["epoch"],
+            change.host_id,
+            ClaimRole.HOLDER,
+            epoch,
+            *codec_owners.liveness_from(changed[ResourceKind.HOST, change.host_id]["body"]),
+        )
+        for change in item.claims
+        if change.act is ClaimAct.ADD
+    )
 
 
 def _rows(item: Item) -> list[tuple[ResourceKind, str, str, bool, bool]]:
