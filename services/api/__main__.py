@@ -64,6 +64,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         tokens=Tokens(load_key(settings.token_key_file), cloud_id),
         health=health,
         connection_age_s=settings.connection_age_s,
+        connection_age_grace_s=settings.connection_age_grace_s,
     )
     ingress = ingress_server(ComputeIngress(records, store=store, tickets=tickets, clock=clock))
     public.add_insecure_port(settings.listen)

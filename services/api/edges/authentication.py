@@ -4,7 +4,11 @@ Owns the table of roles. A method that does not stand in it is denied to everyon
 from the token alone; no other metadata is looked at.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -15,6 +19,9 @@ from services.api.logic.caller import Caller, Role, may
 from services.domain.errors import CloudError, Denied, Unauthenticated
 from services.runtime.rpc import wrap_handler
 
+# Who reads is told by then; a year stands for ever.
+GRACE_S = 5.0
+LEFT_MAX_S = 365 * 86_400.0
 OPEN = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
 
 _V1 = "/stead.v1."
@@ -97,33 +104,50 @@ class Authentication(grpc.aio.ServerInterceptor):
             return await call(request, context)
 
         async def stream(
-            call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
-        ) -> AsyncIterator[Any]:
-            self._begin(method, context)
-            async for message in call(request, context):
-                yield message
+            call: Callable[..., AsyncGenerator[Any, None]], request: Any, context: Any
+        ) -> AsyncGenerator[Any, None]:
+            with _ending(self._begin(method, context)):
+                async with aclosing(call(request, context)) as messages:
+                    async for message in messages:
+                        yield message
 
         return wrap_handler(handler, unary, stream)
 
-    def _begin(self, method: str, context: Any) -> None:
+    def _begin(self, method: str, context: Any) -> Caller:
         metadata = context.invocation_metadata()
         caller = self.admitted(method, metadata)
         present_call.begin(
             caller, context.time_remaining(), lambda: self.admitted(method, metadata)
         )
+        return caller
 
     def admitted(self, method: str, metadata: Any) -> Caller:
         """The caller, if it may call this method. Raises Unauthenticated, Denied (ROLE_MISSING)."""
         found = self._tokens.caller(_bearer(metadata))
         needed = ROLES.get(method)
         if needed is None or not may(found, needed):
-            word = needed.name.lower().replace("_", " ") if needed else "another"
+            word = needed.name.lower().replace("_", " ") if needed else "role of nobody"
             raise Denied(
                 "ROLE_MISSING",
-                f"this needs the role of a {word}; the token does not have it",
+                f"this needs a {word}; the token is not of one",
                 metadata={"needed": word},
             )
         return found
+
+
+@contextlib.contextmanager
+def _ending(caller: Caller) -> Iterator[None]:
+    """Ends a stream whose token has expired although nobody could say so: it hangs in a write to a
+    caller who does not read.
+    """
+    left_s = min(caller.expires_at_s - time.time(), LEFT_MAX_S)
+    task = asyncio.current_task()
+    assert task is not None
+    timer = asyncio.get_running_loop().call_later(left_s + GRACE_S, task.cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Strangers(grpc.GenericRpcHandler):

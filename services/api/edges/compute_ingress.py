@@ -5,7 +5,8 @@ A host is the least trusted part: its words are cut to a bound and stripped of c
 here.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from stead.internal.v1 import compute_pb2 as pb
@@ -44,26 +45,29 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
 
     async def StreamInstanceStates(
         self, request_iterator: AsyncIterator[pb.StreamInstanceStatesRequest], context: Any
-    ) -> AsyncIterator[pb.StreamInstanceStatesResponse]:
+    ) -> AsyncGenerator[pb.StreamInstanceStatesResponse, None]:
         """Carries what one host says."""
         sayings = _sayings(request_iterator)
-        async for telling in attending.attend_host(self._records, self._clock, sayings):
-            yield _told(telling)
+        async with aclosing(attending.attend_host(self._records, self._clock, sayings)) as tellings:
+            async for telling in tellings:
+                yield _told(telling)
 
     async def FetchBlob(
         self, request: pb.FetchBlobRequest, context: Any
-    ) -> AsyncIterator[pb.FetchBlobResponse]:
+    ) -> AsyncGenerator[pb.FetchBlobResponse, None]:
         """Reads an image."""
         ask = BlobAsk(request.host_id, request.incarnation, request.digest, request.offset)
-        async for piece in fetch_blob(self._records, self._store, ask):
-            yield pb.FetchBlobResponse(chunk=piece)
+        async with aclosing(fetch_blob(self._records, self._store, ask)) as pieces:
+            async for piece in pieces:
+                yield pb.FetchBlobResponse(chunk=piece)
 
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Any
-    ) -> AsyncIterator[pb.AttachResponse]:
+    ) -> AsyncGenerator[pb.AttachResponse, None]:
         """Answers a question."""
-        async for typed in attach(self._tickets, _attached(request_iterator)):
-            yield pb.AttachResponse(input=typed)
+        async with aclosing(attach(self._tickets, _attached(request_iterator))) as typing:
+            async for typed in typing:
+                yield pb.AttachResponse(input=typed)
 
 
 async def _sayings(

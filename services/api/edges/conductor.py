@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Coroutine, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import grpc
 from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc
@@ -51,6 +53,33 @@ PAGES_MAX = 8
 TIME_LEFT_MAX_MS = 2**31 - 1
 
 Answer = TypeVar("Answer")
+Message = TypeVar("Message", conductor_pb2.Mutation, conductor_pb2.Query)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[Message]):
+    """A message, and the moment of the monotonic clock at which its caller waits no more."""
+
+    message: Message
+    until_s: float | None
+
+    @classmethod
+    def now(cls, message: Message) -> _Asked[Message]:
+        """In the name of the present call."""
+        left_s = time_left_s()
+        return cls(message, None if left_s is None else time.monotonic() + left_s)
+
+    def left_s(self) -> float | None:
+        """How long its caller still waits."""
+        return None if self.until_s is None else self.until_s - time.monotonic()
+
+    def timed(self) -> Message:
+        """The message as it goes out: with what is left now, after it has waited here."""
+        left_s = self.left_s()
+        if left_s is not None:
+            # 0 would stand for ever.
+            self.message.time_left_ms = max(1, min(math.ceil(left_s * 1000), TIME_LEFT_MAX_MS))
+        return self.message
 
 
 class Conductor:
@@ -61,11 +90,11 @@ class Conductor:
     ) -> None:
         self._stub = stub
         self._conversation = conversation
-        self._accept: Lane[conductor_pb2.Mutation, Accepted] = Lane(
+        self._accept: Lane[_Asked[conductor_pb2.Mutation], Accepted] = Lane(
             self._send_accept, name="accept"
         )
-        self._read: Lane[conductor_pb2.Query, Page] = Lane(self._send_read, name="read")
-        self._read_pages: Lane[conductor_pb2.Query, Page] = Lane(
+        self._read: Lane[_Asked[conductor_pb2.Query], Page] = Lane(self._send_read, name="read")
+        self._read_pages: Lane[_Asked[conductor_pb2.Query], Page] = Lane(
             self._send_read, name="read pages", items_max=PAGES_MAX
         )
 
@@ -110,14 +139,14 @@ class Conductor:
     async def row_read(self, caller: Caller, kind: ResourceKind, row_id: str) -> Row | None:
         """One row as of the newest commit."""
         query = conductor_pb2.Query(caller=caller_to(caller), kind=kind.value, id=row_id)  # type: ignore[arg-type]  # same numbers
-        page = await self._read.submit(query, caller.project_id, time_left_s=time_left_s())
+        asked = _Asked.now(query)
+        page = await self._read.submit(asked, caller.project_id, time_left_s=asked.left_s())
         return page.rows[0] if page.rows else None
 
     async def page_read(self, caller: Caller, query: PageQuery) -> Page:
         """Rows of one noun."""
-        return await self._read_pages.submit(
-            query_to(caller, query), caller.project_id, time_left_s=time_left_s()
-        )
+        asked = _Asked.now(query_to(caller, query))
+        return await self._read_pages.submit(asked, caller.project_id, time_left_s=asked.left_s())
 
     async def changes_read(self, after_revision: int, limit: int) -> Changes:
         """The change log above a revision, and its head."""
@@ -126,33 +155,32 @@ class Conductor:
         return changes_from(answer.batch)
 
     def _queued(self, mutation: conductor_pb2.Mutation, caller: Caller) -> asyncio.Future[Accepted]:
-        left_s, trace = time_left_s(), current_trace()
-        if left_s is not None:
-            # 0 would stand for ever.
-            mutation.time_left_ms = max(1, min(math.ceil(left_s * 1000), TIME_LEFT_MAX_MS))
+        asked, trace = _Asked.now(mutation), current_trace()
         mutation.trace.correlation_id = trace.correlation_id
         mutation.trace.traceparent = trace.traceparent
-        return self._accept.put(
-            mutation, caller.project_id, size_bytes=mutation.ByteSize(), time_left_s=left_s
-        )
+        size_bytes, left_s = mutation.ByteSize(), asked.left_s()
+        return self._accept.put(asked, caller.project_id, size_bytes=size_bytes, time_left_s=left_s)
 
     async def _send_accept(
-        self, mutations: Sequence[conductor_pb2.Mutation]
+        self, asked: Sequence[_Asked[conductor_pb2.Mutation]]
     ) -> list[Accepted | Exception]:
-        request = conductor_pb2.AcceptRequest(mutations=mutations)
+        request = conductor_pb2.AcceptRequest(mutations=[one.timed() for one in asked])
         round_ = conductor_pb2.ConverseRequest(accept=request)
         answer = await self._conversation.ask(round_, CALL_S)
         return [accepted_from(result) for result in answer.accept.results]
 
-    async def _send_read(self, queries: Sequence[conductor_pb2.Query]) -> list[Page | Exception]:
-        round_ = conductor_pb2.ConverseRequest(read=conductor_pb2.ReadRequest(queries=queries))
+    async def _send_read(
+        self, asked: Sequence[_Asked[conductor_pb2.Query]]
+    ) -> list[Page | Exception]:
+        request = conductor_pb2.ReadRequest(queries=[one.timed() for one in asked])
+        round_ = conductor_pb2.ConverseRequest(read=request)
         try:
             answer = await self._conversation.ask(round_, CALL_S)
         except NoCapacity:
-            if len(queries) == 1:
+            if len(asked) == 1:
                 raise
             # Together their rows are too large for one message: nobody suffers for another's.
-            return [(await self._send_read([query]))[0] for query in queries]
+            return [(await self._send_read([one]))[0] for one in asked]
         return [page_from(result) for result in answer.read.results]
 
 
@@ -194,15 +222,18 @@ class HostRecords:
         view = await self.view_read(host_id, incarnation)
         return frozenset(wanted.spec.image.digest for wanted in view.wanted)
 
-    async def observation_apply(
-        self, host_id: str, incarnation: int, observation: Observation
-    ) -> ObservationOutcome:
-        """Commits what a host saw."""
-        assert isinstance(observation, compute_pb2.Observation)
-        item = conductor_pb2.HostObservation(
-            host_id=host_id, incarnation=incarnation, observation=observation
-        )
-        return await self._observe.submit(item, host_id, size_bytes=item.ByteSize())
+    async def observations_apply(
+        self, host_id: str, incarnation: int, observations: Sequence[Observation]
+    ) -> list[ObservationOutcome]:
+        """Commits what a host saw; what became of each."""
+        answers: list[asyncio.Future[ObservationOutcome]] = []
+        for observation in observations:
+            assert isinstance(observation, compute_pb2.Observation)
+            item = conductor_pb2.HostObservation(
+                host_id=host_id, incarnation=incarnation, observation=observation
+            )
+            answers.append(self._observe.put(item, host_id, size_bytes=item.ByteSize()))
+        return [await answer for answer in answers]
 
     async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:
         """Renews the host's lease."""

@@ -3,11 +3,8 @@
 Owns that the present caller stands behind every question. Does not own messages.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-
-from google.protobuf.duration_pb2 import Duration
 
 from services.api.edges import present_call
 from services.api.flows.follow_changes import Hub
@@ -17,7 +14,7 @@ from services.api.flows.list_rows import ListAsk, ListPage, list_rows
 from services.api.flows.ports import Accepted, Conductor, Wish
 from services.api.flows.wait_operation import WaitAsk, wait_operation
 from services.api.flows.watch_operation import watch_operation
-from services.api.flows.watch_rows import BOOKMARK_S, WatchAsk, WatchEvent, watch_rows
+from services.api.flows.watch_rows import Run, WatchAsk, watch_rows
 from services.api.logic.caller import Caller
 from services.api.logic.row import Row
 from services.domain.kinds import ResourceKind
@@ -53,25 +50,14 @@ class Desk:
         """The operation when it has ended, or after the timeout."""
         return await wait_operation(self.conductor, self.hub, self.caller, ask, is_ended=is_ended)
 
-    async def versions(
+    def versions(
         self, operation_id: str, is_ended: Callable[[Row], bool]
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         """Every version of one operation up to its end."""
-        rows = watch_operation(
+        return watch_operation(
             self.conductor, self.hub, self.caller, operation_id, is_ended=is_ended
         )
-        async with aclosing(rows):
-            async for row in rows:
-                yield row
 
-    async def events(self, ask: WatchAsk) -> AsyncIterator[WatchEvent]:
+    def events(self, ask: WatchAsk) -> AsyncGenerator[Run, None]:
         """The events of one watch. Raises what `watch_rows` does."""
-        events = watch_rows(self.conductor, self.feed, self.caller, ask, page_key=self.page_key)
-        async with aclosing(events):
-            async for event in events:
-                yield event
-
-
-def bookmark_s(interval: Duration | None) -> float:
-    """After how much silence a watch says something; None where the caller did not say."""
-    return BOOKMARK_S if interval is None else interval.ToNanoseconds() / 1e9
+        return watch_rows(self.conductor, self.feed, self.caller, ask, page_key=self.page_key)

@@ -1,25 +1,18 @@
 """stead.v1.HostService: converts, calls a flow, converts back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from stead.v1 import host_pb2 as pb
 from stead.v1 import host_pb2_grpc, operation_pb2
 
-from services.api.edges import present_call
-from services.api.edges.desk import Desk, bookmark_s
+from services.api.edges.desk import Desk
 from services.api.edges.public_messages import fill_host, fill_operation
+from services.api.edges.watch_messages import ask_from, fill_run
 from services.api.flows.list_rows import ListAsk
 from services.api.flows.ports import Accepted
-from services.api.flows.watch_rows import (
-    Bookmark,
-    Changed,
-    Existing,
-    Left,
-    SnapshotDone,
-    WatchAsk,
-    WatchEvent,
-)
+from services.api.flows.watch_rows import Changed, Existing, Left, WatchEvent
 from services.domain.kinds import ResourceKind
 
 
@@ -57,18 +50,14 @@ class HostServicer(host_pb2_grpc.HostServiceServicer):
 
     async def WatchHosts(
         self, request: pb.WatchHostsRequest, context: Any
-    ) -> AsyncIterator[pb.WatchHostsResponse]:
+    ) -> AsyncGenerator[pb.WatchHostsResponse, None]:
         """Streams every host, then changes."""
-        interval = request.bookmark_interval if request.HasField("bookmark_interval") else None
-        ask = WatchAsk(
-            ResourceKind.HOST,
-            request.filter,
-            request.resume_token,
-            bookmark_s=bookmark_s(interval),
-            recheck=present_call.recheck,
-        )
-        async for event in self._desk.events(ask):
-            yield _told(event)
+        ask = ask_from(ResourceKind.HOST, request)
+        async with aclosing(self._desk.events(ask)) as runs:
+            async for run in runs:
+                told = pb.WatchHostsResponse()
+                fill_run(told, run, _place)
+                yield told
 
     async def EnableHost(
         self, request: pb.EnableHostRequest, context: Any
@@ -93,18 +82,11 @@ def _fill(host: pb.Host, operation: operation_pb2.Operation, accepted: Accepted)
         fill_operation(operation, accepted.operation)
 
 
-def _told(event: WatchEvent) -> pb.WatchHostsResponse:
-    told = pb.WatchHostsResponse(revision=event.revision, resume_token=event.resume_token)
+def _place(told: pb.WatchHostsResponse, event: WatchEvent) -> None:
     match event:
         case Existing():
             fill_host(told.existing, event.row)
-        case SnapshotDone():
-            told.snapshot_done.SetInParent()
-            told.snapshot_done.count = event.count
         case Changed():
             fill_host(told.change, event.row)
         case Left():
             fill_host(told.left, event.row)
-        case Bookmark():
-            told.bookmark.SetInParent()
-    return told

@@ -1,28 +1,27 @@
 """stead.v1.InstanceService: converts, calls a flow, converts back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from stead.v1 import instance_pb2 as pb
 from stead.v1 import instance_pb2_grpc, operation_pb2
 
-from services.api.edges import console_messages, present_call, public_messages
+from services.api.edges import console_messages, public_messages
 from services.api.edges.batch import error_of_batch, fill_results, fingerprint_of, wishes_of
-from services.api.edges.desk import Desk, bookmark_s
+from services.api.edges.desk import Desk
+from services.api.edges.watch_messages import ask_from, fill_run
 from services.api.flows.list_rows import ListAsk
-from services.api.flows.open_console import Opening, Output, Said, Told, open_console
-from services.api.flows.ports import Accepted, ConsoleOpening
-from services.api.flows.read_console import ConsoleAsk, ConsoleRoad, LineOpened, read_console
-from services.api.flows.watch_rows import (
-    Bookmark,
-    Changed,
-    Existing,
-    Left,
-    SnapshotDone,
-    WatchAsk,
-    WatchEvent,
-)
+from services.api.flows.open_console import open_console
+from services.api.flows.ports import Accepted
+from services.api.flows.read_console import ConsoleAsk, ConsoleRoad, read_console
+from services.api.flows.watch_rows import Changed, Existing, Left, WatchEvent
+from services.domain.errors import Invalid
 from services.domain.kinds import ResourceKind
+
+# The answer repeats what was wished, and adds up to some 1,300 bytes for each of 1,000: a client
+# that was left as it is takes 4 MiB.
+BATCH_BYTES_MAX = 2 * 1024 * 1024
 
 
 class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
@@ -45,6 +44,12 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
     ) -> pb.BatchCreateInstancesResponse:
         """Accepts new instances, each for itself."""
         caller = self._desk.caller
+        if request.ByteSize() > BATCH_BYTES_MAX:
+            raise Invalid(
+                "INVALID_FIELD",
+                f"a batch has at most {BATCH_BYTES_MAX} bytes; make several of it",
+                field="instances",
+            )
         results = await self._desk.conductor.batch_accept(
             caller, wishes_of(request), fingerprint_of(request)
         )
@@ -130,19 +135,14 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
 
     async def WatchInstances(
         self, request: pb.WatchInstancesRequest, context: Any
-    ) -> AsyncIterator[pb.WatchInstancesResponse]:
+    ) -> AsyncGenerator[pb.WatchInstancesResponse, None]:
         """Streams a snapshot, then changes."""
-        interval = request.bookmark_interval if request.HasField("bookmark_interval") else None
-        ask = WatchAsk(
-            ResourceKind.INSTANCE,
-            request.filter,
-            request.resume_token,
-            request.all_projects,
-            bookmark_s(interval),
-            present_call.recheck,
-        )
-        async for event in self._desk.events(ask):
-            yield self._told(event)
+        ask = ask_from(ResourceKind.INSTANCE, request, all_projects=request.all_projects)
+        async with aclosing(self._desk.events(ask)) as runs:
+            async for run in runs:
+                told = pb.WatchInstancesResponse()
+                fill_run(told, run, self._place)
+                yield told
 
     async def GetConsoleOutput(
         self, request: pb.GetConsoleOutputRequest, context: Any
@@ -163,14 +163,15 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
 
     async def OpenConsole(
         self, request_iterator: AsyncIterator[pb.OpenConsoleRequest], context: Any
-    ) -> AsyncIterator[pb.OpenConsoleResponse]:
+    ) -> AsyncGenerator[pb.OpenConsoleResponse, None]:
         """Joins the caller to the serial console."""
         said = console_messages.said(request_iterator)
         host_of = public_messages.host_of
         desk = self._desk
         words = open_console(desk.conductor, self._road, desk.caller, said, host_of=host_of)
-        async for word in words:
-            yield console_messages.told(word)
+        async with aclosing(words):
+            async for word in words:
+                yield console_messages.told(word)
 
     def _fill(
         self, instance: pb.Instance, operation: operation_pb2.Operation, accepted: Accepted
@@ -179,38 +180,12 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
         if accepted.operation is not None:
             public_messages.fill_operation(operation, accepted.operation)
 
-    def _told(self, event: WatchEvent) -> pb.WatchInstancesResponse:
-        told = pb.WatchInstancesResponse(revision=event.revision, resume_token=event.resume_token)
+    def _place(self, told: pb.WatchInstancesResponse, event: WatchEvent) -> None:
         caller = self._desk.caller
         match event:
             case Existing():
                 public_messages.fill_instance(told.existing, event.row, caller)
-            case SnapshotDone():
-                told.snapshot_done.SetInParent()
-                told.snapshot_done.count = event.count
             case Changed():
                 public_messages.fill_instance(told.change.instance, event.row, caller)
             case Left():
                 public_messages.fill_instance(told.left.instance, event.row, caller)
-            case Bookmark():
-                told.bookmark.SetInParent()
-        return told
-
-
-async def _said(requests: AsyncIterator[pb.OpenConsoleRequest]) -> AsyncIterator[Said]:
-    async for request in requests:
-        if request.WhichOneof("part") == "input":
-            yield request.input
-            continue
-        opening = request.opening
-        offset = opening.offset if opening.HasField("offset") else None
-        yield Opening(opening.id, ConsoleOpening(offset, opening.write, opening.take_over))
-
-
-def _told_of_console(told: Told) -> pb.OpenConsoleResponse:
-    match told:
-        case LineOpened():
-            return pb.OpenConsoleResponse(opened=pb.ConsoleOpened(offset=told.offset))
-        case Output():
-            output = pb.ConsoleOutput(content=told.content, end_offset=told.end_offset)
-            return pb.OpenConsoleResponse(output=output)

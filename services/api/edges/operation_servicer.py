@@ -1,25 +1,18 @@
 """stead.v1.OperationService: converts, calls a flow, converts back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from stead.v1 import operation_pb2 as pb
 from stead.v1 import operation_pb2_grpc
 
-from services.api.edges import present_call
-from services.api.edges.desk import Desk, bookmark_s
+from services.api.edges.desk import Desk
 from services.api.edges.public_messages import fill_operation, is_ended
+from services.api.edges.watch_messages import ask_from, fill_run
 from services.api.flows.list_rows import ListAsk
 from services.api.flows.wait_operation import DEFAULT_S, WaitAsk
-from services.api.flows.watch_rows import (
-    Bookmark,
-    Changed,
-    Existing,
-    Left,
-    SnapshotDone,
-    WatchAsk,
-    WatchEvent,
-)
+from services.api.flows.watch_rows import Changed, Existing, Left, WatchEvent
 from services.domain.kinds import ResourceKind
 
 
@@ -75,28 +68,24 @@ class OperationServicer(operation_pb2_grpc.OperationServiceServicer):
 
     async def WatchOperation(
         self, request: pb.WatchOperationRequest, context: Any
-    ) -> AsyncIterator[pb.WatchOperationResponse]:
+    ) -> AsyncGenerator[pb.WatchOperationResponse, None]:
         """Streams one operation up to its end."""
-        async for row in self._desk.versions(request.id, is_ended):
-            response = pb.WatchOperationResponse()
-            fill_operation(response.operation, row)
-            yield response
+        async with aclosing(self._desk.versions(request.id, is_ended)) as versions:
+            async for row in versions:
+                response = pb.WatchOperationResponse()
+                fill_operation(response.operation, row)
+                yield response
 
     async def WatchOperations(
         self, request: pb.WatchOperationsRequest, context: Any
-    ) -> AsyncIterator[pb.WatchOperationsResponse]:
+    ) -> AsyncGenerator[pb.WatchOperationsResponse, None]:
         """Streams what is under way, then changes."""
-        interval = request.bookmark_interval if request.HasField("bookmark_interval") else None
-        ask = WatchAsk(
-            ResourceKind.OPERATION,
-            request.filter,
-            request.resume_token,
-            request.all_projects,
-            bookmark_s(interval),
-            present_call.recheck,
-        )
-        async for event in self._desk.events(ask):
-            yield _told(event)
+        ask = ask_from(ResourceKind.OPERATION, request, all_projects=request.all_projects)
+        async with aclosing(self._desk.events(ask)) as runs:
+            async for run in runs:
+                told = pb.WatchOperationsResponse()
+                fill_run(told, run, _place)
+                yield told
 
     async def CancelOperation(
         self, request: pb.CancelOperationRequest, context: Any
@@ -108,18 +97,11 @@ class OperationServicer(operation_pb2_grpc.OperationServiceServicer):
         return response
 
 
-def _told(event: WatchEvent) -> pb.WatchOperationsResponse:
-    told = pb.WatchOperationsResponse(revision=event.revision, resume_token=event.resume_token)
+def _place(told: pb.WatchOperationsResponse, event: WatchEvent) -> None:
     match event:
         case Existing():
             fill_operation(told.existing, event.row)
-        case SnapshotDone():
-            told.snapshot_done.SetInParent()
-            told.snapshot_done.count = event.count
         case Changed():
             fill_operation(told.change, event.row)
         case Left():
             fill_operation(told.left, event.row)
-        case Bookmark():
-            told.bookmark.SetInParent()
-    return told

@@ -52,7 +52,9 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
                 ResourceKind.PROJECT,
                 request.page_size,
                 request.page_token,
-                all_projects=self._desk.caller.cloud_admin,
+                request.filter,
+                request.order_by,
+                self._desk.caller.cloud_admin,
             )
         )
         response = pb.ListProjectsResponse(

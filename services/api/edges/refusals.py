@@ -8,7 +8,7 @@ is cut off in the middle of sending sees a broken call instead of the reason.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -47,11 +47,12 @@ class Refusals(grpc.aio.ServerInterceptor):
                 await abort_with(context, status_for(refused))
 
         async def stream(
-            call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
-        ) -> AsyncIterator[Any]:
+            call: Callable[..., AsyncGenerator[Any, None]], request: Any, context: Any
+        ) -> AsyncGenerator[Any, None]:
             try:
-                async for message in call(request, context):
-                    yield message
+                async with contextlib.aclosing(call(request, context)) as messages:
+                    async for message in messages:
+                        yield message
             except (CloudError, InvalidFields) as refused:
                 await abort_with(context, status_for(refused))
 

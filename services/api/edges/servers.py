@@ -2,8 +2,8 @@
 computes.
 
 Owns which services stand on which server, keepalive, and how old a connection gets: a watcher may
-ping every 10 s without being sent away; a connection ends after its age, so that clients spread
-over replicas, and what runs on it has a grace.
+ping every 10 s without being sent away; a connection takes no new calls after its age, so that
+clients spread over replicas, and what runs on it then has a grace: an upload cannot be resumed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,6 @@ KEEPALIVE = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.max_concurrent_streams", 1000),
 )
-AGE_GRACE_S = 60
 SERVICES: tuple[str, ...] = tuple(
     service.full_name
     for file in (
@@ -99,10 +98,17 @@ def servicers(desk: Desk, store: ImageStore, road: ConsoleRoad) -> tuple[object,
 
 
 def public_server(
-    answering: Sequence[object], *, tokens: Tokens, health: Health, connection_age_s: int = 0
+    answering: Sequence[object],
+    *,
+    tokens: Tokens,
+    health: Health,
+    connection_age_s: int,
+    connection_age_grace_s: int,
 ) -> grpc.aio.Server:
-    """The server for users, not started. Connections live `connection_age_s`, 0 for ever."""
-    options = (*KEEPALIVE, *_age(connection_age_s))
+    """The server for users, not started. A connection takes calls for its age, 0 for ever; those
+    under way then have the grace.
+    """
+    options = (*KEEPALIVE, *_age(connection_age_s, connection_age_grace_s))
     layers = (Refusals(), Authentication(tokens), Validation())
     server = rpc.server(*layers, options=options)
     for servicer in answering:
@@ -113,12 +119,12 @@ def public_server(
     return server
 
 
-def _age(connection_age_s: int) -> tuple[tuple[str, int], ...]:
-    if connection_age_s == 0:
+def _age(age_s: int, grace_s: int) -> tuple[tuple[str, int], ...]:
+    if age_s == 0:
         return ()
     return (
-        ("grpc.max_connection_age_ms", connection_age_s * 1000),
-        ("grpc.max_connection_age_grace_ms", AGE_GRACE_S * 1000),
+        ("grpc.max_connection_age_ms", age_s * 1000),
+        ("grpc.max_connection_age_grace_ms", grace_s * 1000),
     )
 
 

@@ -5,7 +5,8 @@ Owns finding violations. Does not own how they are told: `edges.refusals`.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -57,10 +58,11 @@ class Validation(grpc.aio.ServerInterceptor):
             return await call(check(request), context)
 
         async def stream(
-            call: Callable[..., AsyncIterator[Any]], request: Any, context: Any
-        ) -> AsyncIterator[Any]:
-            async for message in call(check(request), context):
-                yield message
+            call: Callable[..., AsyncGenerator[Any, None]], request: Any, context: Any
+        ) -> AsyncGenerator[Any, None]:
+            async with aclosing(call(check(request), context)) as messages:
+                async for message in messages:
+                    yield message
 
         return wrap_handler(_Undecoded(handler), unary, stream)
 

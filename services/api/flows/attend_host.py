@@ -2,12 +2,15 @@
 and its view.
 
 Keeps nothing of what it hears: every word goes to the conductor, batched there with other hosts' by
-lanes. A saying is answered before the next is read, so a host that says too much is held back by
-flow control.
+lanes. A saying is dealt with before the next is, so a host that says too much is held back by flow
+control. That all went well may be told a moment later, and many times in one message: a host waits
+for it only when 256 observations are on the road, and sends again after a beat. Whatever else there
+is to tell is told at once, after what was held back.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +24,9 @@ SILENCE_S = 60.0
 INSIST_S = 10.0
 INSIST_PAUSE_S = 0.3
 OBSERVATIONS_MAX = 256
+HELD_S = 1.0
+HELD_MAX = 64
+_MAY_WAIT = frozenset({ObservationOutcome.APPLIED, ObservationOutcome.DUPLICATE})
 
 Result = TypeVar("Result")
 
@@ -77,35 +83,125 @@ class ViewTold:
 
 Saying = HelloSaid | ObservationsSaid | BeatSaid | ViewWantedSaid
 Telling = ViewTold | Acknowledged | BeatAnswered | SupersededTold
+# What the reader of a stream leaves for the one who answers; None is the end of the stream.
+_Heard = asyncio.Queue[Saying | Exception | None]
 
 
 async def attend_host(
     records: HostRecords, clock: Clock, sayings: AsyncIterator[Saying]
-) -> AsyncIterator[Telling]:
+) -> AsyncGenerator[Telling, None]:
     """Answers until the host goes or is superseded. Raises Invalid, what the conductor refuses,
     Unavailable.
     """
-    said = await _next(sayings)
-    if said is None:
-        return
-    if not isinstance(said, HelloSaid) or not is_host_id(said.hello.host_id):
-        raise Invalid("INVALID_FIELD", "a stream begins with the hello of a host", field="hello")
-    host_id = said.hello.host_id
-    view = await records.host_greet(said.hello)
-    yield ViewTold(view)
-    while (said := await _next(sayings)) is not None:
-        for telling in await _answer(records, clock, (host_id, view.incarnation), said):
+    async with _listening(sayings) as heard:
+        said = await _next(heard)
+        if said is None:
+            return
+        if not isinstance(said, HelloSaid) or not is_host_id(said.hello.host_id):
+            raise Invalid(
+                "INVALID_FIELD", "a stream begins with the hello of a host", field="hello"
+            )
+        host_id = said.hello.host_id
+        view = await records.host_greet(said.hello)
+        yield ViewTold(view)
+        agent = (host_id, view.incarnation)
+        async with aclosing(_converse(records, clock, agent, heard)) as tellings:
+            async for telling in tellings:
+                yield telling
+                if isinstance(telling, SupersededTold):
+                    return
+
+
+async def _converse(
+    records: HostRecords, clock: Clock, agent: tuple[str, int], heard: _Heard
+) -> AsyncGenerator[Telling, None]:
+    held = _Held()
+    while True:
+        if held:
+            try:
+                said = await _heard_within(heard, held.left_s())
+            except TimeoutError:
+                yield held.take()
+                continue
+        else:
+            said = await _next(heard)
+        if said is None:
+            return
+        for telling in held.tellings(await _answer(records, clock, agent, said)):
             yield telling
-            if isinstance(telling, SupersededTold):
-                return
 
 
-async def _next(sayings: AsyncIterator[Saying]) -> Saying | None:
+class _Held:
+    """Acknowledgements that wait for more of them."""
+
+    def __init__(self) -> None:
+        self._outcomes: list[tuple[int, ObservationOutcome]] = []
+        self._until_s = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._outcomes)
+
+    def left_s(self) -> float:
+        """How long they may still wait."""
+        return max(0.0, self._until_s - asyncio.get_running_loop().time())
+
+    def take(self) -> Acknowledged:
+        """All of them in one."""
+        taken = Acknowledged(self._outcomes)
+        self._outcomes = []
+        return taken
+
+    def tellings(self, answers: list[Telling]) -> list[Telling]:
+        """What to tell now; what may wait is held back, unless there is something to tell."""
+        if not self._outcomes:
+            self._until_s = asyncio.get_running_loop().time() + HELD_S
+        others = list[Telling]()
+        urgent = False
+        for answer in answers:
+            if isinstance(answer, Acknowledged):
+                self._outcomes.extend(answer.outcomes)
+                urgent = urgent or not all(became in _MAY_WAIT for _, became in answer.outcomes)
+            else:
+                others.append(answer)
+        if not (others or urgent or len(self._outcomes) >= HELD_MAX or self.left_s() == 0.0):
+            return []
+        return [self.take(), *others] if self._outcomes else others
+
+
+@asynccontextmanager
+async def _listening(sayings: AsyncIterator[Saying]) -> AsyncIterator[_Heard]:
+    """What is heard, one saying at a time; a queue may be left and asked again, a stream not."""
+    heard = _Heard(maxsize=1)
+    reading = asyncio.create_task(_read(sayings, heard))
     try:
-        async with asyncio.timeout(SILENCE_S):
-            return await anext(sayings, None)
+        yield heard
+    finally:
+        reading.cancel()
+
+
+async def _read(sayings: AsyncIterator[Saying], heard: _Heard) -> None:
+    try:
+        async for said in sayings:
+            await heard.put(said)
+    except Exception as error:  # noqa: BLE001  # whoever answers raises it
+        await heard.put(error)
+    else:
+        await heard.put(None)
+
+
+async def _next(heard: _Heard) -> Saying | None:
+    try:
+        return await _heard_within(heard, SILENCE_S)
     except TimeoutError:
         raise Unavailable("HOST_SILENT", f"nothing was heard for {SILENCE_S:.0f} s") from None
+
+
+async def _heard_within(heard: _Heard, timeout_s: float) -> Saying | None:
+    async with asyncio.timeout(timeout_s):
+        said = await heard.get()
+    if isinstance(said, Exception):
+        raise said
+    return said
 
 
 async def _answer(
@@ -140,10 +236,7 @@ async def _apply(
             f"at most {OBSERVATIONS_MAX} observations at once",
             field="observations",
         )
-    outcomes = await _insist(
-        clock,
-        lambda: asyncio.gather(*(records.observation_apply(*agent, seen) for seen in observations)),
-    )
+    outcomes = await _insist(clock, lambda: records.observations_apply(*agent, observations))
     told: list[Telling] = [
         Acknowledged(
             [(o.sequence, became) for o, became in zip(observations, outcomes, strict=True)]

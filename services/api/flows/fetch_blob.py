@@ -3,7 +3,7 @@
 What is there but not for this host, and what is not there, get the same answer.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from services.api.flows.ports import HostRecords, ImageStore
@@ -20,7 +20,9 @@ class BlobAsk:
     offset: int
 
 
-async def fetch_blob(records: HostRecords, store: ImageStore, ask: BlobAsk) -> AsyncIterator[bytes]:
+async def fetch_blob(
+    records: HostRecords, store: ImageStore, ask: BlobAsk
+) -> AsyncGenerator[bytes, None]:
     """Pieces of the blob. Raises NotFound (BLOB_NOT_FOUND), Conflict (SUPERSEDED), Invalid
     (INVALID_FIELD), Unavailable.
     """

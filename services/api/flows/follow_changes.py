@@ -16,12 +16,16 @@ from services.api.flows.take_changes import (
     Why,
     history_changed,
     stopping,
+    too_many,
 )
 from services.api.logic.change import Change, FieldsOf
 from services.api.logic.ring import Key, Ring
 from services.api.logic.row import Row
 from services.domain.kinds import ResourceKind
 from services.runtime.clock import Clock, RealClock
+
+# Each may hold a stretch of changes that its reader does not take.
+WATCHES_MAX = 256
 
 
 class Hub:
@@ -36,6 +40,7 @@ class Hub:
         self._ring = Ring(bytes_max=bytes_max)
         self._sleepers: Sleepers = {}
         self._cursors: set[Cursor] = set()
+        self._owners: Counter[str] = Counter()
         self._mailboxes: dict[tuple[ResourceKind, str], set[Mailbox]] = defaultdict(set)
         self._closed = False
         self.history_id = ""
@@ -91,16 +96,24 @@ class Hub:
                 mailbox.close(why)
 
     @contextlib.contextmanager
-    def cursor(self, key: Key, position: int) -> Iterator[Cursor]:
-        """A watcher of `key` that has seen all up to `position`, which the hub has reached."""
+    def cursor(self, key: Key, position: int, owner: str = "") -> Iterator[Cursor]:
+        """A watcher of `key` that has seen all up to `position`, which the hub has reached. Raises
+        NoCapacity (TOO_MANY_WATCHES) where its owner, a project, has WATCHES_MAX.
+        """
+        if self._owners[owner] >= WATCHES_MAX:
+            raise too_many()
         cursor = Cursor(self._ring, key, position, self._sleepers)
         if self._closed:
             cursor.end(stopping)
         self._cursors.add(cursor)
+        self._owners[owner] += 1
         try:
             yield cursor
         finally:
             self._cursors.discard(cursor)
+            self._owners[owner] -= 1
+            if not self._owners[owner]:
+                del self._owners[owner]
 
     @contextlib.contextmanager
     def mailbox(self, kind: ResourceKind, row_id: str) -> Iterator[Mailbox]:

@@ -2,7 +2,8 @@
 carries bytes both ways, each only as fast as the other side takes them.
 
 Owns the line between user and host, and counts the bytes, so that a user can go on where a lost
-line ended. Who may type is the host's to decide: all replicas meet there. Source: MECHANICS D6.
+line ended; and that it ends with the user's token. Who may type is the host's to decide: all
+replicas meet there. Source: MECHANICS D6.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from services.api.flows.read_console import (
     HostFailure,
     LineOpened,
     guest_of,
+    host_full,
     not_ready,
     unreachable,
 )
@@ -63,13 +65,14 @@ class Line:
     """The line between one user and one host, from the question on."""
 
     def __init__(self) -> None:
+        # Also set where it ends before its host came.
         self.attached = asyncio.Event()
         self._told: Pipe[Told] = Pipe()
         self._typed: Pipe[bytes] = Pipe()
 
-    async def type(self, content: bytes) -> None:
-        """Sends to the host; waits while it does not take it."""
-        await self._typed.put(content)
+    async def type(self, content: bytes) -> bool:
+        """Sends to the host; waits while it does not take it. Gives False once the line ended."""
+        return await self._typed.put(content)
 
     async def hear(self) -> Told | None:
         """The next of the host, None when the line was closed. Raises why it ended."""
@@ -79,6 +82,7 @@ class Line:
         """Ends the line at both sides; the first cause counts."""
         self._told.close(why)
         self._typed.close()
+        self.attached.set()
 
     async def carry(self, parts: AsyncIterator[AttachPart]) -> AsyncGenerator[bytes, None]:
         """Takes the host's answer; gives what is typed, until the line ends."""
@@ -102,7 +106,8 @@ class Line:
                         await self._told.put(part)
                     case bytes() if end_offset is not None and len(part) <= PIECE_BYTES_MAX:
                         end_offset += len(part)
-                        await self._told.put(Output(part, end_offset))
+                        if not await self._told.put(Output(part, end_offset)):
+                            return
                     case HostFailure():
                         self.close(_refusal(part))
                         return
@@ -121,23 +126,30 @@ async def open_console(
     said: AsyncIterator[Said],
     *,
     host_of: Callable[[Row], str],
-) -> AsyncIterator[Told]:
+) -> AsyncGenerator[Told, None]:
     """Tells where the console begins, then what the guest writes, until the user goes. Raises
     NotFound, Invalid, WrongState (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), Conflict
-    (CONSOLE_TAKEN_OVER), OutOfRange (CONSOLE_OFFSET_GONE), Unavailable, Unauthenticated.
+    (CONSOLE_TAKEN_OVER), OutOfRange (CONSOLE_OFFSET_GONE), NoCapacity (LANE_FULL,
+    TOO_MANY_CONSOLES), Unavailable, Unauthenticated (TOKEN_EXPIRED).
     """
     opening = await _opening(said)
     row, host_id = await guest_of(conductor, caller, opening.instance_id, host_of=host_of)
     line = Line()
+    # A timer of the line, not of each wait: where the guest never stops nothing waits, and where
+    # the user does not read this stands still, but host and keyboard must go free.
+    ending = asyncio.get_running_loop().call_later(
+        caller.expires_at_s - time.time(), line.close, _expired()
+    )
     typing: asyncio.Future[None] | None = None
     try:
-        with road.tickets.issued(line) as ticket, road.tickets.kept(line):
+        with road.tickets.issued(line, caller.project_id) as ticket, road.tickets.kept(line):
             question = Question(ticket, host_id, row.id, row.epoch, opening.console)
             yield await _opened(line, road, question)
             typing = asyncio.ensure_future(_type(line, said))
-            while (told := await _heard(line, caller)) is not None:
+            while (told := await line.hear()) is not None:
                 yield told
     finally:
+        ending.cancel()
         line.close()
         if typing is not None:
             typing.cancel()
@@ -169,14 +181,10 @@ async def _opened(line: Line, road: ConsoleRoad, question: Question) -> Told:
     return told
 
 
-async def _heard(line: Line, caller: Caller) -> Told | None:
-    try:
-        async with asyncio.timeout(caller.expires_at_s - time.time()):
-            return await line.hear()
-    except TimeoutError:
-        raise Unauthenticated(
-            "TOKEN_EXPIRED", "the token of this console has expired; ask for a new one"
-        ) from None
+def _expired() -> Unauthenticated:
+    return Unauthenticated(
+        "TOKEN_EXPIRED", "the token of this console has expired; ask for a new one"
+    )
 
 
 async def _type(line: Line, said: AsyncIterator[Said]) -> None:
@@ -185,7 +193,8 @@ async def _type(line: Line, said: AsyncIterator[Said]) -> None:
         async for word in said:
             if isinstance(word, Opening):
                 raise Invalid("INVALID_FIELD", "a console is opened once", field="opening")
-            await line.type(word)
+            if not await line.type(word):
+                return
     except Exception as refused:  # noqa: BLE001  # whatever it is, the user's stream raises it
         line.close(refused)
 
@@ -208,5 +217,7 @@ def _refusal(failure: HostFailure) -> CloudError:
             return OutOfRange(
                 "CONSOLE_OFFSET_GONE", "the host does not keep these bytes; open without an offset"
             )
+        case "CONSOLES_FULL":
+            return host_full()
         case _:
             return unreachable()

@@ -163,10 +163,10 @@ class HostRecords(Protocol):
         """
         ...
 
-    async def observation_apply(
-        self, host_id: str, incarnation: int, observation: Observation
-    ) -> ObservationOutcome:
-        """Commits what a host saw."""
+    async def observations_apply(
+        self, host_id: str, incarnation: int, observations: Sequence[Observation]
+    ) -> list[ObservationOutcome]:
+        """Commits what a host saw; what became of each."""
         ...
 
     async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:

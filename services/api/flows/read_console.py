@@ -2,12 +2,13 @@
 ticket.
 
 Owns tickets: random, used once, gone with the question after at most 25 s, known only to this
-replica. Source: MECHANICS D6.
+replica; and how many consoles one project may have here. Source: MECHANICS D6.
 """
 
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,6 +32,9 @@ ATTACH_S = 5.0
 ANSWER_S = 20.0
 TICKETS_MAX = 1000
 LINES_MAX = 2000
+# Fewer than a host serves: no project can take all of it.
+CONSOLES_MAX = 64
+FULL_S = 2.0
 BYTES_DEFAULT = 64 * 1024
 
 
@@ -90,24 +94,37 @@ class Tickets:
     def __init__(self) -> None:
         self._pending: dict[str, Waiting] = {}
         self._lines: set[Open] = set()
+        self._owners: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def issued(self, waiting: Waiting) -> Iterator[str]:
-        """A ticket, good while its question waits. Raises NoCapacity (LANE_FULL)."""
+    def issued(self, waiting: Waiting, owner: str) -> Iterator[str]:
+        """A ticket, good while its question waits. Who asked counts for its owner, a project, until
+        it leaves. Raises NoCapacity (LANE_FULL; TOO_MANY_CONSOLES where it has CONSOLES_MAX).
+        """
+        if self._owners[owner] >= CONSOLES_MAX:
+            raise NoCapacity(
+                "TOO_MANY_CONSOLES",
+                "this project has as many consoles here as one may have; close some",
+                retry_after_s=FULL_S,
+            )
         if len(self._pending) >= TICKETS_MAX:
-            raise NoCapacity("LANE_FULL", "too many consoles are being read; try again later")
+            raise full("too many consoles are being read")
         ticket = secrets.token_urlsafe(32)
         self._pending[ticket] = waiting
+        self._owners[owner] += 1
         try:
             yield ticket
         finally:
             self._pending.pop(ticket, None)
+            self._owners[owner] -= 1
+            if not self._owners[owner]:
+                del self._owners[owner]
 
     @contextlib.contextmanager
     def kept(self, line: Open) -> Iterator[None]:
         """Counts an open console. Raises NoCapacity (LANE_FULL)."""
         if len(self._lines) >= LINES_MAX:
-            raise NoCapacity("LANE_FULL", "too many consoles are open; try again later")
+            raise full("too many consoles are open")
         self._lines.add(line)
         try:
             yield
@@ -179,6 +196,8 @@ class LogReading:
                     return Console(bytes(content), part.start_offset)
                 case HostFailure():
                     logger().info("console not read", reason=part.reason, said=part.message)
+                    if part.reason == "CONSOLES_FULL":
+                        return host_full()
                     return not_ready("its host has no console of this guest yet")
                 case _:
                     raise Invalid("INVALID_FIELD", "this is no part of a log", field="part")
@@ -202,13 +221,13 @@ async def read_console(
     *,
     host_of: Callable[[Row], str],
 ) -> Console:
-    """The newest bytes. Raises NotFound, WrongState (CONSOLE_NOT_READY), Unavailable
-    (HOST_UNREACHABLE).
+    """The newest bytes. Raises NotFound, WrongState (CONSOLE_NOT_READY), NoCapacity (LANE_FULL,
+    TOO_MANY_CONSOLES), Unavailable (HOST_UNREACHABLE).
     """
     row, host_id = await guest_of(conductor, caller, ask.instance_id, host_of=host_of)
     limit = ask.max_bytes or BYTES_DEFAULT
     reading = LogReading(limit)
-    with road.tickets.issued(reading) as ticket:
+    with road.tickets.issued(reading, caller.project_id) as ticket:
         question = Question(ticket, host_id, row.id, row.epoch, ConsoleLogAsk(limit))
         await road.questions.ask(question)
         try:
@@ -231,7 +250,7 @@ async def guest_of(
     return row, host_id
 
 
-async def attach(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> AsyncIterator[bytes]:
+async def attach(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> AsyncGenerator[bytes, None]:
     """Joins a host that dials in to the question that waits for it; gives what is typed for it.
     Raises NotFound (TICKET_UNKNOWN), Invalid.
     """
@@ -251,6 +270,16 @@ async def attach(tickets: Tickets, parts: AsyncIterator[AttachPart]) -> AsyncIte
 def not_ready(why: str) -> WrongState:
     """The answer where there is no console."""
     return WrongState("CONSOLE_NOT_READY", f"{why}; wait until the instance is ACTIVE")
+
+
+def full(why: str) -> NoCapacity:
+    """The answer where there is no room for one more."""
+    return NoCapacity("LANE_FULL", f"{why}; try again later", retry_after_s=FULL_S)
+
+
+def host_full() -> NoCapacity:
+    """The answer of a host that serves as many as it can."""
+    return full("the instance's host serves as many consoles as it can")
 
 
 def unreachable() -> Unavailable:

@@ -101,9 +101,13 @@ class Mailbox:
         self._filled = asyncio.Event()
 
     def put(self, row: Row) -> None:
-        """Keeps it for the one who takes; of too many the oldest go, and the taker is told."""
+        """Keeps it for the one who takes. Of too many no more is kept: the taker hears the end
+        after those that are there, so what it takes has no gap.
+        """
+        if self._end is not None:
+            return
         if len(self._rows) == KEPT_MAX:
-            self.close(too_slow)
+            self.close(too_slow_for_one)
             return
         self._rows.append(row)
         self._filled.set()
@@ -132,6 +136,24 @@ def too_slow() -> NoCapacity:
     return NoCapacity(
         "WATCH_TOO_SLOW",
         "this watch reads too slowly for what is buffered; go on with its resume token",
+        retry_after_s=1.0,
+    )
+
+
+def too_many() -> NoCapacity:
+    """Why one more watch is not begun."""
+    return NoCapacity(
+        "TOO_MANY_WATCHES",
+        "this project has as many open watches here as one may have; end some",
+        retry_after_s=5.0,
+    )
+
+
+def too_slow_for_one() -> NoCapacity:
+    """Why one who follows a single row is let go: there is no token, the row says all."""
+    return NoCapacity(
+        "WATCH_TOO_SLOW",
+        "this call reads too slowly for what is buffered for it; ask again",
         retry_after_s=1.0,
     )
 

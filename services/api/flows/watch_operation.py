@@ -40,8 +40,12 @@ async def watch_operation(
 
 
 async def _taken(mailbox: Mailbox, caller: Caller) -> Row:
+    left_s = caller.expires_at_s - time.time()
     try:
-        async with asyncio.timeout(caller.expires_at_s - time.time()):
+        if left_s <= 0:
+            # What is there is taken without a pause, in which a timeout could show.
+            raise TimeoutError
+        async with asyncio.timeout(left_s):
             return await mailbox.take()
     except TimeoutError:
         raise Unauthenticated(

@@ -1,14 +1,14 @@
 """Watches the rows of one noun: a snapshot that is true to one revision, then every change above
 it, in order; a resume token goes on after the last one, at any replica.
 
-Owns what a watch sees, when it is told that nothing happened, and how it ends. What the hub keeps
-is taken from there; what it has forgotten, from the log.
+Owns what a watch sees, how many events it is told at once, when it is told that nothing happened,
+and how it ends. What the hub keeps is taken from there; what it has forgotten, from the log.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from services.api.flows.follow_feed import FEED_S, Feed
@@ -22,10 +22,11 @@ from services.api.flows.ports import Conductor
 from services.api.flows.read_log import compacted
 from services.api.flows.take_changes import Cursor
 from services.api.logic.caller import Caller
-from services.api.logic.change import Change, Sight
+from services.api.logic.change import OVERHEAD_BYTES, Change, Sight
 from services.api.logic.filter import text_of
 from services.api.logic.ring import concerns
 from services.api.logic.row import PageQuery, Row, is_visible
+from services.api.logic.runs import runs
 from services.api.logic.seal import Place, seal, unseal
 from services.domain.condition import Condition
 from services.domain.errors import CloudError, Invalid, OutOfRange, Unauthenticated
@@ -38,7 +39,8 @@ BOOKMARK_S = 30.0
 @dataclass(frozen=True, slots=True)
 class WatchAsk:
     """What a watch asks for. `bookmark_s` is the silence after which a bookmark is sent; `recheck`
-    raises where the caller may watch no more, and is called at each of them.
+    raises where the caller may watch no more, and is called as often, silence or not. `events_max`
+    is how many events may come at once.
     """
 
     kind: ResourceKind
@@ -47,6 +49,7 @@ class WatchAsk:
     all_projects: bool = False
     bookmark_s: float = BOOKMARK_S
     recheck: Callable[[], None] | None = None
+    events_max: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class SnapshotDone:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """One new version."""
+    """One new version; within a run only the last event has a token."""
 
     row: Row
     revision: int
@@ -78,7 +81,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The version by which a row does not match the filter any more."""
+    """The version by which a row does not match the filter any more; its token as for Changed."""
 
     row: Row
     revision: int
@@ -94,33 +97,38 @@ class Bookmark:
 
 
 WatchEvent = Existing | SnapshotDone | Changed | Left | Bookmark
+Run = Sequence[WatchEvent]
 
 
 async def watch_rows(
     conductor: Conductor, feed: Feed, caller: Caller, ask: WatchAsk, *, page_key: bytes
-) -> AsyncGenerator[WatchEvent, None]:
-    """Events until the caller goes.
+) -> AsyncGenerator[Run, None]:
+    """Events until the caller goes, in runs of what is there at once.
 
     Raises Denied (ROLE_MISSING), Invalid (FILTER_INVALID, RESUME_TOKEN_INVALID), OutOfRange
-    (REVISION_COMPACTED), NoCapacity (WATCH_TOO_SLOW), Unauthenticated (TOKEN_EXPIRED), Unavailable
+    (REVISION_COMPACTED), NoCapacity (TOO_MANY_WATCHES, WATCH_TOO_SLOW),
+    Unauthenticated (TOKEN_EXPIRED), Unavailable
     (API_STOPPING, PEER_UNREACHABLE). After the snapshot each has the metadata `resume_token`.
     """
     watch = _Watch(feed, caller, ask, page_key=page_key)
     await feed.catch_up(0, FEED_S)
     try:
-        with feed.hub.cursor(watch.key, feed.hub.revision) as cursor:
+        with feed.hub.cursor(watch.key, feed.hub.revision, caller.project_id) as cursor:
             watch.history_id = feed.hub.history_id
             if ask.resume_token:
                 await watch.resume(cursor)
             else:
                 async with contextlib.aclosing(watch.snapshot(conductor, cursor)) as existing:
-                    async for event in existing:
-                        yield event
+                    async for run in existing:
+                        yield run
             async with contextlib.aclosing(watch.follow(cursor)) as changes:
-                async for event in changes:
-                    yield event
+                async for run in changes:
+                    yield run
     except CloudError as error:
         raise watch.ended_by(error) from error
+
+
+_Seen = tuple[type[Changed] | type[Left], Row]
 
 
 class _Watch:
@@ -135,6 +143,7 @@ class _Watch:
         self._caller = caller
         self._ask = ask
         self._page_key = page_key
+        self._checked_s = time.monotonic()
         self._conditions = conditions_of(caller, ask.kind, ask.filter)
         self._bound_to = watch_binding(
             caller, ask.kind, project_id, text_of(self._conditions, ask.kind)
@@ -158,21 +167,19 @@ class _Watch:
         self.revision = opened.revision
         await self._begin(cursor)
 
-    async def snapshot(
-        self, conductor: Conductor, cursor: Cursor
-    ) -> AsyncGenerator[WatchEvent, None]:
+    async def snapshot(self, conductor: Conductor, cursor: Cursor) -> AsyncGenerator[Run, None]:
         """What is there, read in pages as fast as the caller takes it."""
         kind, project_id = self.key
         query = PageQuery(kind, project_id, READ_ROWS_MAX, (*self._conditions, *_present(kind)))
         count = 0
         while True:
             page = await conductor.page_read(self._caller, query)
-            for row in page.rows:
+            shown = [r for r in page.rows if not r.deleted and is_visible(r, self._caller)]
+            for rows in runs(shown, _size_bytes_of, things_max=self._ask.events_max):
                 self._check_token()
                 cursor.check()
-                if not row.deleted and is_visible(row, self._caller):
-                    count += 1
-                    yield Existing(row, page.revision)
+                count += len(rows)
+                yield [Existing(row, page.revision) for row in rows]
             if not page.more:
                 break
             query = replace(
@@ -183,35 +190,32 @@ class _Watch:
             )
         self.revision = page.revision
         await self._begin(cursor)
-        yield SnapshotDone(count, self.revision, self._token)
+        yield [SnapshotDone(count, self.revision, self._token)]
 
     async def _begin(self, cursor: Cursor) -> None:
         await self._feed.catch_up(self.revision, FEED_S)
         cursor.check()
         cursor.position = self.revision
 
-    async def follow(self, cursor: Cursor) -> AsyncGenerator[WatchEvent, None]:
+    async def follow(self, cursor: Cursor) -> AsyncGenerator[Run, None]:
         """Each change above the place, and a bookmark after every silence."""
         told_s = time.monotonic()
         while True:
             changes = await self._next(cursor)
-            for change in changes:
-                self._check_token()
-                event = self._event(change)
-                if event is not None:
-                    yield event
-                    told_s = time.monotonic()
+            seen = runs(self._seen(changes), _size_bytes, things_max=self._ask.events_max)
+            for run in seen:
+                self._check_rights()
+                yield self._told(run)
+                told_s = time.monotonic()
             self.revision = cursor.position
             if time.monotonic() - told_s >= self._ask.bookmark_s:
-                if self._ask.recheck is not None:
-                    self._ask.recheck()
-                yield Bookmark(self.revision, self._token)
+                yield [Bookmark(self.revision, self._token)]
                 told_s = time.monotonic()
             if not changes:
                 await self._sleep(cursor, told_s + self._ask.bookmark_s)
 
     async def _next(self, cursor: Cursor) -> list[Change]:
-        self._check_token()
+        self._check_rights()
         changes = cursor.take()
         if changes is not None:
             return changes
@@ -220,14 +224,19 @@ class _Watch:
         cursor.position = past[-1].row.revision
         return [change for change in past if concerns(change.row, self.key)]
 
-    def _event(self, change: Change) -> Changed | Left | None:
-        row = change.row
-        sight = change.seen(self._conditions)
-        if sight is Sight.UNSEEN or not is_visible(row, self._caller):
-            return None
+    def _seen(self, changes: Sequence[Change]) -> Iterator[_Seen]:
+        for change in changes:
+            sight = change.seen(self._conditions)
+            if sight is not Sight.UNSEEN and is_visible(change.row, self._caller):
+                yield (Changed if sight is Sight.CHANGED else Left), change.row
+
+    def _told(self, seen: Sequence[_Seen]) -> Run:
+        """Events of what was seen; from now on the caller has been told."""
+        *before, (last, row) = seen
         self.revision = row.revision
-        event = Changed if sight is Sight.CHANGED else Left
-        return event(row, row.revision, self._token)
+        told: list[WatchEvent] = [event(row, row.revision, "") for event, row in before]
+        told.append(last(row, row.revision, self._token))
+        return told
 
     async def _sleep(self, cursor: Cursor, bookmark_s: float) -> None:
         """Until something happens, a bookmark is due (by the monotonic clock), or the caller's
@@ -239,6 +248,14 @@ class _Watch:
                 await cursor.sleep()
         except TimeoutError:
             pass
+
+    def _check_rights(self) -> None:
+        """Also of a watch that is never silent: as often as a silent one has a bookmark."""
+        self._check_token()
+        now_s = time.monotonic()
+        if self._ask.recheck is not None and now_s - self._checked_s >= self._ask.bookmark_s:
+            self._ask.recheck()
+            self._checked_s = now_s
 
     def _check_token(self) -> None:
         if time.time() >= self._caller.expires_at_s:
@@ -267,3 +284,11 @@ def _present(kind: ResourceKind) -> tuple[Condition, ...]:
     if kind is not ResourceKind.OPERATION:
         return ()
     return (Condition("state", (str(OperationState.RUNNING.value),)),)
+
+
+def _size_bytes(seen: _Seen) -> int:
+    return _size_bytes_of(seen[1])
+
+
+def _size_bytes_of(row: Row) -> int:
+    return OVERHEAD_BYTES + len(row.body)

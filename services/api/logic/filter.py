@@ -90,7 +90,7 @@ FIELDS: Mapping[ResourceKind, Mapping[str, Field]] = {
         "state": _enumerated("HOST_STATE_", HostState),
         "enabled": _BOOL,
     },
-    ResourceKind.PROJECT: {},
+    ResourceKind.PROJECT: {"id": _ID},
     ResourceKind.KEY_PAIR: {"id": _ID, "name": _TEXT},
 }
 FIELDS_OF_ADMINS: Mapping[ResourceKind, Mapping[str, Field]] = {

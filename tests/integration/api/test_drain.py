@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -11,8 +13,9 @@ from stead.v1 import instance_pb2, operation_pb2
 
 from services.api.config import Settings
 from services.api.edges.servers import SERVICES
-from tests.integration.api.cloud import ApiCloud, new_id, refusal
+from tests.integration.api.cloud import ApiCloud, User, new_id, refusal
 from tests.integration.api.test_api_service import created
+from tests.integration.api.uploads import RAW, description, parts
 
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -73,23 +76,57 @@ async def test_a_replica_that_ends_finishes_its_calls_and_gives_watchers_their_t
 
 async def test_a_connection_ends_at_its_age_and_calls_do_not_notice(own_cloud: ApiCloud) -> None:
     await restarted(own_cloud, connection_age_s="1")
-    user = own_cloud.user("age", "reader")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{own_cloud.port}") as channel:
-        states = []
+        await another_connection(own_cloud, channel)
 
-        async def note() -> None:
+
+async def another_connection(cloud: ApiCloud, channel: grpc.aio.Channel) -> None:
+    """Calls until the channel has given up one connection for another; no call fails."""
+    user, states = User(channel, cloud.signer.token("age", "reader")), []
+
+    async def note() -> None:
+        state = channel.get_state(try_to_connect=True)
+        while True:
+            await channel.wait_for_state_change(state)
             state = channel.get_state(try_to_connect=True)
-            while True:
-                await channel.wait_for_state_change(state)
-                state = channel.get_state(try_to_connect=True)
-                states.append(state)
+            states.append(state)
 
-        noting = asyncio.create_task(note())
-        async with asyncio.timeout(60):
-            while states.count(grpc.ChannelConnectivity.READY) < 2:
-                await user.ListInstances(instance_pb2.ListInstancesRequest())
-                await asyncio.sleep(0.05)
-        noting.cancel()
+    noting = asyncio.create_task(note())
+    async with asyncio.timeout(60):
+        while states.count(grpc.ChannelConnectivity.READY) < 2:
+            await user.ListInstances(instance_pb2.ListInstancesRequest())
+            await asyncio.sleep(0.05)
+    noting.cancel()
+
+
+async def test_an_upload_that_outlives_its_connections_age_comes_to_its_end(
+    own_cloud: ApiCloud,
+) -> None:
+    await restarted(own_cloud, connection_age_s="1")
+    aged = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[Any]:
+        async for part in parts(description(RAW), RAW):
+            yield part
+            await aged.wait()
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{own_cloud.port}") as channel:
+        user = User(channel, own_cloud.signer.token("upload", "member"))
+        upload = asyncio.ensure_future(user.ImportImage(slowly()))
+        for _ in range(2):
+            await another_connection(own_cloud, channel)
+        aged.set()
+        assert (await upload).image.size_bytes == len(RAW)
+
+
+async def test_what_outlives_the_grace_too_is_cut(own_cloud: ApiCloud) -> None:
+    await restarted(own_cloud, connection_age_s="1", connection_age_grace_s="1")
+    user = own_cloud.user("cut", "reader")
+    watch = user.WatchInstances(instance_pb2.WatchInstancesRequest())
+    cut = await refusal(watch)
+    assert (cut.code, cut.reason) == (grpc.StatusCode.UNAVAILABLE, "")
+    # Nothing of the replica has ended: the next call finds it.
+    assert not (await user.ListInstances(instance_pb2.ListInstancesRequest())).instances
 
 
 async def test_what_a_call_takes_along_reaches_the_conductor(cloud: ApiCloud) -> None:
@@ -131,11 +168,36 @@ async def test_a_wish_whose_caller_is_gone_is_not_sent(own_cloud: ApiCloud) -> N
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"drain_delay_s": "-1"}, {"connection_age_s": "-1"}, {"connection_age_s": "x"}]
+    "wrong",
+    [
+        {"drain_delay_s": "-1"},
+        {"connection_age_s": "-1"},
+        {"connection_age_s": "x"},
+        {"connection_age_grace_s": "0"},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(
     wrong: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    environment(tmp_path, monkeypatch)
+    Settings()  # type: ignore[call-arg]  # the environment gives them
+    for name, text in wrong.items():
+        monkeypatch.setenv(f"STEAD_API_{name.upper()}", text)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings()  # type: ignore[call-arg]  # the environment gives them
+
+
+def test_an_upload_has_hours_if_nobody_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(tmp_path, monkeypatch)
+    settings = Settings()  # type: ignore[call-arg]  # the environment gives them
+    assert settings.connection_age_s < 3600
+    assert settings.connection_age_grace_s >= 12 * 3600
+
+
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What api has to be told."""
     given = {
         "STEAD_CLOUD_ID": "0123456789ab",
         "STEAD_NATS_URL": "nats://127.0.0.1:1",
@@ -147,8 +209,3 @@ def test_settings_that_make_no_sense_are_refused(
     }
     for name, text in given.items():
         monkeypatch.setenv(name, text)
-    Settings()  # type: ignore[call-arg]  # the environment gives them
-    for name, text in wrong.items():
-        monkeypatch.setenv(f"STEAD_API_{name.upper()}", text)
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        Settings()  # type: ignore[call-arg]  # the environment gives them

@@ -13,6 +13,7 @@ import pytest_asyncio
 from google.protobuf import descriptor_pool
 from stead.v1 import flavor_pb2, host_pb2, instance_pb2, operation_pb2, project_pb2, quota_pb2
 
+from services.api.edges.instance_servicer import BATCH_BYTES_MAX
 from services.api.edges.servers import SERVICES
 from tests.fakes.conductor_rows import HOST
 from tests.integration.api.cloud import ApiCloud, new_id, refusal
@@ -277,3 +278,34 @@ async def test_a_project_is_shown_to_its_own_and_to_cloud_admins(
     assert list(listed.projects) == [known]
     everyone = await ground.admin.ListProjects(project_pb2.ListProjectsRequest(page_size=1000))
     assert known in everyone.projects
+    asked = project_pb2.ListProjectsRequest(filter=f'id IN ("{known.id}", "{own.id}")')
+    asked.order_by = "id desc"
+    both = await ground.admin.ListProjects(asked)
+    assert known.id in [project.id for project in both.projects]
+    asked.order_by = "display_name"
+    assert (await refusal(ground.admin.ListProjects(asked))).reason == "ORDER_INVALID"
+    asked.order_by, asked.filter = "", 'display_name = "x"'
+    assert (await refusal(ground.admin.ListProjects(asked))).reason == "FILTER_INVALID"
+
+
+async def test_the_answer_to_the_largest_batch_is_one_that_every_client_takes(
+    own_cloud: ApiCloud,
+) -> None:
+    ground = await ground_of(own_cloud)
+    wish = await wish_of("BatchCreateInstances", ground)
+    model = wish.request.instances[0]
+    for number in range(30):
+        model.labels[f"label-{number}"] = "x" * 55
+    del wish.request.instances[:]
+    for number in range(1000):
+        new = wish.request.instances.add()
+        new.CopyFrom(model)
+        new.name = f"{model.name}-{number}"
+    refused = await refusal(ground.user.BatchCreateInstances(wish.request))
+    assert (refused.reason, refused.fields) == ("INVALID_FIELD", ["instances"])
+    while wish.request.ByteSize() > BATCH_BYTES_MAX:
+        for new in wish.request.instances:
+            del new.labels[max(new.labels)]
+    answer = await wish.send()
+    assert len(answer.results) == 1000
+    assert answer.ByteSize() < 4 * 1024 * 1024

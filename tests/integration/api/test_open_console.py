@@ -14,11 +14,12 @@ import pytest
 from stead.internal.v1 import compute_pb2 as host_pb
 from stead.v1 import instance_pb2 as pb
 
+from services.api.flows.read_console import CONSOLES_MAX
 from services.compute.edges.attachments import GrpcAttachments
 from services.compute.edges.commands import Listener, listen
 from services.compute.edges.drivers.fake import FakeDriver, Faults
 from services.compute.edges.replicas import Replicas
-from services.compute.flows.answer_question import answer_question
+from services.compute.flows.answer_question import answer_question, refuse_question
 from services.compute.flows.attach_console import Consoles
 from services.compute.flows.console_ports import ConsolePiece
 from services.compute.flows.ports import GuestSpec, ImageFile
@@ -26,7 +27,7 @@ from services.compute.logic.guest import Claim, Guest, Identity
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
 from services.runtime import bus, subjects
-from tests.integration.api.cloud import CLOUD_ID, ApiCloud, Refusal, User, new_id
+from tests.integration.api.cloud import CLOUD_ID, ApiCloud, Refusal, User, new_id, refusal
 from tests.integration.api.test_console import answering
 from tests.integration.api.test_ingress import with_guest
 
@@ -122,7 +123,9 @@ async def host_of_guest(
     host = Host(kind(folder, cloud_id=CLOUD_ID, capacity=CAPACITY, faults=Faults()))
     await host.run_guest(instance_id, folder / "image")
     replicas = Replicas([cloud.ingress_target])
-    answer = partial(answer_question, consoles=host.consoles, attachments=GrpcAttachments(replicas))
+    attachments = GrpcAttachments(replicas)
+    answer = partial(answer_question, consoles=host.consoles, attachments=attachments)
+    refuse = partial(refuse_question, attachments=attachments)
     heard = asyncio.Event()
 
     async def connect() -> bus.Bus:
@@ -135,7 +138,7 @@ async def host_of_guest(
         return connected
 
     listening = asyncio.ensure_future(
-        listen(connect, CLOUD_ID, [Listener(host_id, lambda _: None, answer)])
+        listen(connect, CLOUD_ID, [Listener(host_id, lambda _: None, answer, refuse)])
     )
     probing = await bus.connect(cloud.nats.url, name="probe", credential=("stead", "secret"))
     while not heard.is_set():
@@ -291,6 +294,43 @@ async def test_a_host_that_breaks_the_order_is_unreachable(
     instance_id = await with_guest(cloud, user, host_id)
     async with answering(cloud, host_id, *parts):
         assert (await refused(user, instance_id)).reason == "HOST_UNREACHABLE"
+
+
+async def test_one_project_cannot_take_all_consoles(cloud: ApiCloud) -> None:
+    user, other = cloud.user(new_id(), "member"), cloud.user(new_id(), "member")
+    async with host_of_guest(cloud, user) as (_, instance_id):
+        sessions = [await Session(user).open(instance_id) for _ in range(CONSOLES_MAX)]
+        no = await refused(user, instance_id)
+        assert (no.code, no.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "TOO_MANY_CONSOLES",
+        )
+        assert no.retry_s
+        async with host_of_guest(cloud, other) as (_, of_other):
+            await Session(other).open(of_other)
+        sessions[0].call.cancel()
+        async with asyncio.timeout(60):
+            while True:
+                # It has to hear of the end first.
+                try:
+                    await Session(user).open(instance_id)
+                    break
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_host_with_all_its_consoles_open_says_so(cloud: ApiCloud) -> None:
+    user, host_id = cloud.user(new_id(), "member"), f"h-{new_id()}"
+    instance_id = await with_guest(cloud, user, host_id)
+    full = host_pb.Failure(reason="CONSOLES_FULL", message="?")
+    async with answering(cloud, host_id, host_pb.AttachRequest(failure=full)):
+        noes = [
+            await refused(user, instance_id),
+            await refusal(user.GetConsoleOutput(pb.GetConsoleOutputRequest(id=instance_id))),
+        ]
+    for no in noes:
+        assert (no.code, no.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LANE_FULL")
+        assert no.retry_s
 
 
 @pytest.mark.parametrize(

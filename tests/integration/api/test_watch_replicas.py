@@ -50,7 +50,7 @@ class Mirror:
     revision: int = 0
 
     def take(self, message: instance_pb2.WatchInstancesResponse) -> None:
-        """Applies one message."""
+        """Applies one event."""
         event = message.WhichOneof("event")
         if event == "existing":
             self.rows[message.existing.id] = message.existing
@@ -66,22 +66,30 @@ class Mirror:
                 self.rows.pop(instance.id, None)
             else:
                 self.rows[instance.id] = instance
-        self.token, self.revision = message.resume_token, message.revision
+        # Of several events in one message the last one has the token.
+        self.token, self.revision = message.resume_token or self.token, message.revision
 
-    async def read(self, user: User, count: int, upto: int = 0) -> None:
+    async def read(self, user: User, count: int, upto: int = 0, events_max: int = 0) -> None:
         """Connects with what it has, reads so many messages or up to a revision, goes away."""
         if not self.token:
             self.rows, self.shown = {}, []
         stream = user.WatchInstances(
             instance_pb2.WatchInstancesRequest(
-                filter=self.text, resume_token=self.token, bookmark_interval=Duration(seconds=1)
+                filter=self.text,
+                resume_token=self.token,
+                bookmark_interval=Duration(seconds=1),
+                events_max=events_max,
             )
         )
         try:
             while count > 0 or not self.token or self.revision < upto:
                 message = await asyncio.wait_for(stream.read(), PATIENCE_S)
                 assert message is not grpc.aio.EOF
-                self.take(message)
+                assert len(message.more) < max(1, events_max)
+                assert not (message.more and message.resume_token)
+                for event in (message, *message.more):
+                    assert event is message or not event.more
+                    self.take(event)
                 count -= 1
         except grpc.aio.AioRpcError as error:
             refused = Refusal(error)
@@ -178,7 +186,8 @@ async def test_clients_that_reconnect_at_random_hold_what_the_log_says(
 
     async def follow(mirror: Mirror) -> None:
         while not writing.done():
-            await mirror.read(chance.choice(users), chance.randrange(1, 20))
+            most = chance.choice([0, 1, 2, 5, 256])
+            await mirror.read(chance.choice(users), chance.randrange(1, 20), events_max=most)
             await asyncio.sleep(chance.random() / 20)
 
     writing = asyncio.ensure_future(write())

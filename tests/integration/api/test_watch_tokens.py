@@ -4,8 +4,9 @@ from typing import Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from stead.v1 import instance_pb2
+from stead.v1 import host_pb2, instance_pb2
 
+from tests.fakes.conductor_rows import HOST
 from tests.integration.api.cloud import ApiCloud, refusal
 from tests.integration.api.test_api_service import created
 from tests.integration.api.test_watch import read_all, watching
@@ -135,3 +136,37 @@ async def test_what_a_list_or_watch_cannot_do_is_refused_by_its_field(cloud: Api
             reason,
             [field],
         )
+
+
+async def test_a_watch_of_hosts_goes_on_from_its_token_until_that_is_too_old(
+    own_cloud: ApiCloud,
+) -> None:
+    admin = own_cloud.admin()
+    await own_cloud.conductor.commit(HOST, host_pb2.Host(id="t-1", enabled=True))
+    stream = admin.WatchHosts(host_pb2.WatchHostsRequest())
+    while (message := await stream.read()).WhichOneof("event") == "existing":
+        pass
+    assert message.WhichOneof("event") == "snapshot_done"
+    stream.cancel()
+    await own_cloud.conductor.commit(HOST, host_pb2.Host(id="t-1", enabled=False))
+    resumed = host_pb2.WatchHostsRequest(
+        resume_token=message.resume_token, bookmark_interval=Duration(seconds=1)
+    )
+    stream = admin.WatchHosts(resumed)
+    change = (await stream.read()).change
+    assert (change.id, change.enabled) == ("t-1", False)
+    bookmark = await stream.read()
+    assert bookmark.WhichOneof("event") == "bookmark"
+    assert bookmark.resume_token
+    stream.cancel()
+    for number in range(60):
+        host = host_pb2.Host(id="t-1", disabled_reason=f"{number:060000}")
+        await own_cloud.conductor.commit(HOST, host)
+    own_cloud.conductor.compacted = oldest = len(own_cloud.conductor.log) - 10
+    quick = admin.WatchHosts(host_pb2.WatchHostsRequest())
+    while (await quick.read()).WhichOneof("event") == "existing":
+        pass
+    quick.cancel()
+    refused = await refusal(admin.WatchHosts(resumed))
+    assert refused.reason == "REVISION_COMPACTED"
+    assert refused.metadata == {"oldest_revision": str(oldest)}

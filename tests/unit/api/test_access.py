@@ -1,8 +1,12 @@
 """Who may call what, also where every other guard fails: the conductor here hides nothing."""
 
+import asyncio
+import time
+from dataclasses import replace
+
 import pytest
 
-from services.api.edges.authentication import ROLES, Authentication
+from services.api.edges.authentication import GRACE_S, ROLES, Authentication, _ending
 from services.api.edges.tokens import Tokens
 from services.api.flows.follow_changes import Hub
 from services.api.flows.get_row import get_row
@@ -15,6 +19,7 @@ from services.domain.errors import Denied, NotFound, Unauthenticated
 from services.domain.kinds import ResourceKind
 from tests.fakes.changelog import Changelog, fields_of, replica
 from tests.unit.api.test_tokens import CLOUD, KEY, token
+from tests.warp import run_warped
 
 INSTANCE, OPERATION, IMAGE, HOST = (
     ResourceKind.INSTANCE,
@@ -118,12 +123,12 @@ async def test_a_watch_shows_no_row_of_another_project(kind: ResourceKind) -> No
     conductor = OpenConductor(row("mine", 1, kind), row("theirs", 2, kind))
     async with replica(conductor) as feed:
         events = watch_rows(conductor, feed, MINE, WatchAsk(kind), page_key=PAGE_KEY)
-        first, second = await anext(events), await anext(events)
+        (first,), (second,) = await anext(events), await anext(events)
         assert isinstance(first, Existing)
         assert isinstance(second, SnapshotDone)
         assert (first.row.project_id, second.count) == ("mine", 1)
         feed.hub.apply([row("theirs", 3, kind), row("mine", 4, kind), row("theirs", 5, kind)])
-        changed = await anext(events)
+        (changed,) = await anext(events)
         assert isinstance(changed, Changed)
         assert changed.row.revision == 4
 
@@ -136,3 +141,21 @@ async def test_nobody_waits_for_an_operation_of_another_project() -> None:
             OpenConductor(other), hub, MINE, WaitAsk(other.id, 60.0), is_ended=lambda _: True
         )
     assert refused.value.reason == "OPERATION_NOT_FOUND"
+
+
+def test_a_stream_that_hangs_in_a_write_ends_soon_after_its_token() -> None:
+    """Its caller does not read, so nothing can be said, and nothing else would end it."""
+
+    async def hangs(expires_at_s: float, beyond_s: float) -> str:
+        caller = replace(MINE, expires_at_s=expires_at_s)
+        try:
+            with _ending(caller):
+                await asyncio.sleep(beyond_s)
+        except asyncio.CancelledError:
+            return "ended"
+        return "goes on"
+
+    soon_s = time.time() + 1.0
+    assert run_warped(hangs(soon_s, 60.0)) == "ended"
+    assert run_warped(hangs(soon_s, GRACE_S / 2)) == "goes on"
+    assert run_warped(hangs(float(2**60), 86_400.0)) == "goes on"

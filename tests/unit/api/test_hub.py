@@ -1,11 +1,12 @@
 """The hub of changes: order, bounds, who is woken, and who is cut off."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import pytest
 
-from services.api.flows.follow_changes import Hub
+from services.api.flows.follow_changes import WATCHES_MAX, Hub
 from services.api.flows.take_changes import KEPT_MAX, Cursor
 from services.api.logic.change import OVERHEAD_BYTES
 from services.api.logic.ring import TAKEN_MAX
@@ -209,6 +210,32 @@ async def test_a_mailbox_that_nobody_empties_is_cut_off() -> None:
         with pytest.raises(NoCapacity) as cut:
             await mailbox.take()
         assert cut.value.reason == "WATCH_TOO_SLOW"
+
+
+async def test_a_mailbox_that_was_full_once_has_no_gap_in_what_is_taken() -> None:
+    """Also where it is emptied while more comes."""
+    hub = hub_for(10)
+    with hub.mailbox(INSTANCE, "i") as mailbox:
+        hub.apply(rows(1, KEPT_MAX + 5))
+        got = [(await mailbox.take()).revision for _ in range(10)]
+        hub.apply(rows(KEPT_MAX + 6, KEPT_MAX + 20))
+        got += [(await mailbox.take()).revision for _ in range(KEPT_MAX - 10)]
+        assert got == list(range(1, KEPT_MAX + 1))
+        with pytest.raises(NoCapacity):
+            await mailbox.take()
+
+
+async def test_one_project_cannot_have_all_watches() -> None:
+    hub = hub_for(10)
+    with contextlib.ExitStack() as stack:
+        for _ in range(WATCHES_MAX):
+            stack.enter_context(hub.cursor(ALL, 0, "greedy"))
+        with pytest.raises(NoCapacity) as refused:
+            stack.enter_context(hub.cursor(ALL, 0, "greedy"))
+        assert refused.value.reason == "TOO_MANY_WATCHES"
+        stack.enter_context(hub.cursor(ALL, 0, "modest"))
+    with hub.cursor(ALL, 0, "greedy"):
+        assert sum(hub.watchers().values()) == 1
 
 
 async def test_another_history_ends_who_listens_and_lets_others_begin() -> None:

@@ -15,6 +15,7 @@ from services.api.logic import kernel_archive, qcow2
 from services.api.logic.image_format import inspect
 from services.api.logic.image_verdict import Rejected, Sound, Verdict
 from services.domain.kinds import ImageKind
+from tests.examples import examples
 
 RAW, QCOW2, KERNEL = ImageKind.RAW, ImageKind.QCOW2, ImageKind.KERNEL
 GIB = 1 << 30
@@ -230,7 +231,7 @@ def test_a_changed_header_of_an_archive_is_refused() -> None:
     assert "1 to" in why(bytes(content), KERNEL)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.binary(max_size=2048), st.sampled_from(list(ImageKind)), st.data())
 def test_no_bytes_make_an_inspector_fail(
     content: bytes, kind: ImageKind, data: st.DataObject
@@ -243,7 +244,7 @@ def test_no_bytes_make_an_inspector_fail(
         assert isinstance(looked_at(candidate, kind), Sound | Rejected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.fixed_dictionaries(
         {},

@@ -14,6 +14,7 @@ from services.api.logic.caller import Caller, Role
 from services.api.logic.row import Row
 from services.domain.errors import CloudError, Denied, Invalid, OutOfRange
 from services.domain.kinds import ResourceKind
+from tests.examples import examples
 from tests.fakes.changelog import Changelog, hear, replica
 
 KEY = b"k" * 32
@@ -86,7 +87,7 @@ def names_of(rows: list[Row]) -> list[tuple[str, int]]:
     return [(row.id, row.revision) for row in rows]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(STEPS, STEPS, FILTERS, ORDERS, st.integers(1, 7), st.integers(1, 30))
 def test_pages_together_are_the_list_at_the_revision_of_the_first(
     before: list[tuple[int, str, str, bool, bool]],

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from services.api.edges.image_store import LOCK, ImageStore
-from services.api.flows import attend_host, import_image
+from services.api.flows import import_image
+from services.api.flows.attend_host import attend_host
 from services.domain.errors import Invalid, Unavailable
+from services.runtime.clock import RealClock
+from tests.unit.api.test_attend_host import Records
 from tests.warp import run_warped
 
 
@@ -22,8 +25,12 @@ async def silent() -> AsyncIterator[Any]:
 
 
 def test_a_host_that_says_nothing_is_let_go() -> None:
+    async def attended() -> None:
+        async for _ in attend_host(Records(), RealClock(), silent()):
+            raise AssertionError("nothing was said")
+
     with pytest.raises(Unavailable) as refused:
-        run_warped(attend_host._next(silent()))
+        run_warped(attended())
     assert refused.value.reason == "HOST_SILENT"
 
 

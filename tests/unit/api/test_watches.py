@@ -31,6 +31,7 @@ from services.domain.errors import (
 from tests.fakes.changelog import Changelog, hear, replica
 from tests.unit.api.watching import (
     ADMIN,
+    EVENTS_MAX,
     INSTANCE,
     KEY,
     MEMBER,
@@ -208,6 +209,24 @@ async def test_rights_are_checked_again_at_every_bookmark(changelog: Changelog, 
     assert "resume_token" in error.metadata
 
 
+async def test_rights_are_checked_again_of_a_watch_that_is_never_silent(
+    changelog: Changelog, feed: Feed
+) -> None:
+    def recheck() -> None:
+        raise Denied("ROLE_MISSING", "not any more")
+
+    events, _ = await begun(changelog, feed, replace(SOON, bookmark_s=0.2, recheck=recheck))
+    for number in range(EVENTS_MAX):
+        changelog.put(f"i-{number}")
+        await hear(feed, changelog)
+        await asyncio.sleep(0.01)
+        try:
+            assert isinstance(await following(events), Changed)
+        except Denied:
+            return
+    raise AssertionError("nobody asked")
+
+
 async def test_the_end_of_a_replica_gives_each_watch_its_own_token(
     changelog: Changelog, feed: Feed
 ) -> None:
@@ -250,6 +269,21 @@ async def test_an_operation_is_followed_version_by_version_to_its_end(
     assert versions == [1, 2, 3, 4]
     ended_already = watch_operation(changelog, feed.hub, MEMBER, "o-1", is_ended=is_ended)
     assert [row.version async for row in ended_already] == [5]
+
+
+async def test_an_operation_that_never_rests_is_not_followed_past_the_callers_token(
+    changelog: Changelog, feed: Feed
+) -> None:
+    changelog.put("o-1", kind=OPERATION)
+    brief = replace(MEMBER, expires_at_s=time.time() + 0.1)
+    rows = watch_operation(changelog, feed.hub, brief, "o-1", is_ended=lambda _: False)
+    await anext(rows)
+    for _ in range(50):
+        changelog.put("o-1", kind=OPERATION)
+    await hear(feed, changelog)
+    await asyncio.sleep(0.2)
+    with pytest.raises(Unauthenticated):
+        await anext(rows)
 
 
 async def test_following_an_operation_ends_with_the_callers_token(

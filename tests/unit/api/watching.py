@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeVar
 
 from services.api.flows.follow_feed import Feed
 from services.api.flows.watch_rows import (
     Existing,
+    Run,
     SnapshotDone,
     WatchAsk,
     WatchEvent,
@@ -25,15 +28,33 @@ ADMIN = Caller("root", "admin", Role.CLOUD_ADMIN, float(2**40))
 SOON = WatchAsk(INSTANCE, bookmark_s=0.02)
 PATIENCE_S = 60.0
 EVENTS_MAX = 500
+Told = TypeVar("Told")
 
 
-def watch(
+async def watch(
     changelog: Changelog, feed: Feed, ask: WatchAsk = SOON, caller: Caller = MEMBER
 ) -> AsyncGenerator[WatchEvent, None]:
-    return watch_rows(changelog, feed, caller, ask, page_key=KEY)
+    """The events one by one, as a client reads them out of its messages."""
+    async with aclosing(watch_runs(changelog, feed, ask, caller)) as runs:
+        async for run in runs:
+            for event in run:
+                yield event
 
 
-async def following(events: AsyncGenerator[WatchEvent, None]) -> WatchEvent:
+async def watch_runs(
+    changelog: Changelog, feed: Feed, ask: WatchAsk = SOON, caller: Caller = MEMBER
+) -> AsyncGenerator[Run, None]:
+    """The runs, each of which is as it must be whatever is in it."""
+    runs = watch_rows(changelog, feed, caller, ask, page_key=KEY)
+    async with aclosing(runs):
+        async for run in runs:
+            assert 1 <= len(run) <= ask.events_max
+            assert not any(event.resume_token for event in run[:-1])
+            assert bool(run[-1].resume_token) is not isinstance(run[-1], Existing)
+            yield run
+
+
+async def following(events: AsyncGenerator[Told, None]) -> Told:
     return await asyncio.wait_for(anext(events), PATIENCE_S)
 
 
