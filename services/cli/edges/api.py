@@ -30,6 +30,8 @@ CALL_S = 30.0
 PATIENCE_S = 20.0
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 1.0
+# A stream may say nothing for a minute: only a ping tells a silent cloud from one that is gone.
+SILENCE_S = 20.0
 DEFAULT_ENDPOINT = "127.0.0.1:8774"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -39,7 +41,9 @@ Answer = TypeVar("Answer")
 class Api:
     """A connection to one cloud with one token."""
 
-    def __init__(self, target: str, token: str, *, patience_s: float) -> None:
+    def __init__(
+        self, target: str, token: str, *, patience_s: float, silence_s: float = SILENCE_S
+    ) -> None:
         self.target = target
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._patience_s = patience_s
@@ -51,6 +55,11 @@ class Api:
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
                 ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+                ("grpc.keepalive_time_ms", int(silence_s * 1000)),
+                ("grpc.keepalive_timeout_ms", int(silence_s * 500)),
+                ("grpc.http2.max_pings_without_data", 0),
+                # The library's own ping, of a minute, would otherwise stand before ours.
+                ("grpc.http2.ping_timeout_ms", int(silence_s * 500)),
             ),
         )
 

@@ -24,6 +24,7 @@ class Console:
         self._changed = threading.Condition()
         self._call: Any = None
         self._left = False
+        self._is_open = False
         self._last_s = time.monotonic()
 
     def line(self, opening: Opening) -> Iterator[Heard]:
@@ -42,12 +43,13 @@ class Console:
                 call.cancel()
         try:
             for answer in self._api.heard(call):
-                self._last_s = time.monotonic()
+                self._note_open()
                 yield _heard(answer)
         finally:
             over.set()
             call.cancel()
             with self._changed:
+                self._is_open = False
                 self._changed.notify_all()
 
     def type(self, content: bytes) -> None:
@@ -70,9 +72,20 @@ class Console:
         return self._left
 
     def quiet_s(self) -> float:
-        """For how long nothing was written or typed; nothing counts while typing still waits."""
+        """For how long nothing was written or typed on an open line. Nothing counts while typing
+        still waits, or while there is no line: the guest's answer may come with the next one.
+        """
         with self._changed:
-            return 0.0 if self._typed else time.monotonic() - self._last_s
+            if self._typed or not self._is_open:
+                return 0.0
+            return time.monotonic() - self._last_s
+
+    def _note_open(self) -> None:
+        self._last_s = time.monotonic()
+        if not self._is_open:
+            with self._changed:
+                self._is_open = True
+                self._changed.notify_all()
 
     def _requests(
         self, first: instance_pb2.ConsoleOpening, over: threading.Event
@@ -80,8 +93,10 @@ class Console:
         yield instance_pb2.OpenConsoleRequest(opening=first)
         while True:
             with self._changed:
-                # What this line does not take, the next one does.
-                self._changed.wait_for(lambda: bool(self._typed) or over.is_set())
+                # A line that is refused takes nothing: it waits for the one that is opened.
+                self._changed.wait_for(
+                    lambda: over.is_set() or (self._is_open and bool(self._typed))
+                )
                 if over.is_set():
                     return
                 content = self._typed.popleft()

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 
 class Bar:
-    """Bytes done of bytes to do."""
+    """Bytes done of bytes to do, and the percentage."""
 
     def __init__(self, what: str, total_bytes: int) -> None:
         self._what = what
@@ -18,7 +18,12 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-            columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn())
+            columns = (
+                "[progress.description]{task.description}",
+                BarColumn(),
+                "{task.percentage:>3.0f}%",
+                DownloadColumn(),
+            )
             self._rich = Progress(
                 *columns, TransferSpeedColumn(), console=Console(stderr=True), transient=True
             )

@@ -1,5 +1,5 @@
 """Talking to a guest's console through lost connections: it is opened again at the offset up to
-which everything was shown.
+which everything was shown, and the keyboard is not taken from anybody a second time.
 
 Owns that no byte of the guest is lost or shown twice. What was typed in the moment of a loss may be
 lost: nobody can know whether the guest had read it.
@@ -15,6 +15,8 @@ LOST = frozenset({"UNAVAILABLE", "CANCELLED"})
 # Our own line that was cut off holds the keyboard until its end is noticed.
 IN_USE = "CONSOLE_IN_USE"
 UNREACHABLE = "PEER_UNREACHABLE"
+# The cloud looks after a silent line once a minute: that is longer than other losses last.
+OWN_LINE_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,14 @@ def talk(
                 if lost:
                     pace.tell("connected again; nothing the guest wrote was lost")
                 tries, opened, lost = 1, True, False
-                opening = replace(opening, offset=heard.end_offset)
+                # Whoever opened it meanwhile did so by right.
+                opening = replace(opening, offset=heard.end_offset, take_over=False)
                 show(heard)
         except Refusal as refusal:
             if has_left():
                 return
-            if tries >= pace.tries_max or not _may_come_back(refusal, opened):
+            tries_max = pace.tries_max * (OWN_LINE_TRIES if refusal.reason == IN_USE else 1)
+            if tries >= tries_max or not _may_come_back(refusal, opened):
                 raise
         if has_left():
             return

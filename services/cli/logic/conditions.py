@@ -1,6 +1,7 @@
 """Conditions of a filter, as the contract's grammar writes them."""
 
 import re
+from collections.abc import Sequence
 
 from services.domain.errors import Invalid
 
@@ -10,8 +11,12 @@ NAME_LETTERS_MAX = 63
 
 def condition(field: str, value: str) -> str:
     """One condition, the value quoted."""
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{field} = "{quoted}"'
+    return f"{field} = {_quoted(value)}"
+
+
+def one_of(field: str, values: Sequence[str]) -> str:
+    """The condition that it has one of these values."""
+    return f"{field} IN ({', '.join(map(_quoted, values))})"
 
 
 def both(*conditions: str) -> str:
@@ -37,3 +42,8 @@ def about(word: str) -> str:
     if not is_name(word):
         raise Invalid("INVALID_FIELD", "a name is 1 to 63 printable characters", field="name")
     return condition("name", word)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,7 +1,9 @@
 """What the shell offers after Tab: names from the cloud, and nothing where it does not answer."""
 
+import importlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,98 +11,36 @@ from typing import Any
 from services.cli.logic.surroundings import surroundings
 
 PATIENCE_S = 1.5
+PAGE_SIZE = 500
 OFFERS_MAX = 200
 # Anything else would need the shell's own quotes.
 _PLAIN = re.compile(r"[\w.@:+/-]+")
+# What follows "List" in the contract, by the noun of its file; imported when somebody presses Tab.
+_LISTS = {
+    "instance": "Instances",
+    "flavor": "Flavors",
+    "image": "Images",
+    "key_pair": "KeyPairs",
+    "host": "Hosts",
+    "project": "Projects",
+    "operation": "Operations",
+}
 
 
-def instances(incomplete: str) -> list[str]:
-    """Names of the project's living instances."""
-    from stead.v1 import instance_pb2, instance_pb2_grpc
+def _offers_of(noun: str, *, conditions: str = "") -> Callable[[str], list[str]]:
+    def offers(incomplete: str) -> list[str]:
+        found: list[str] = []
+        for name in _names(noun, conditions):
+            if name.startswith(incomplete):
+                found.append(name)
+            if len(found) == OFFERS_MAX:
+                break
+        return found
 
-    return _offers(
-        lambda channel: instance_pb2_grpc.InstanceServiceStub(channel).ListInstances,
-        instance_pb2.ListInstancesRequest(page_size=OFFERS_MAX),
-        "instances",
-        incomplete,
-    )
-
-
-def flavors(incomplete: str) -> list[str]:
-    """Names of flavors."""
-    from stead.v1 import flavor_pb2, flavor_pb2_grpc
-
-    return _offers(
-        lambda channel: flavor_pb2_grpc.FlavorServiceStub(channel).ListFlavors,
-        flavor_pb2.ListFlavorsRequest(page_size=OFFERS_MAX),
-        "flavors",
-        incomplete,
-    )
+    return offers
 
 
-def images(incomplete: str) -> list[str]:
-    """Names of images."""
-    from stead.v1 import image_pb2, image_pb2_grpc
-
-    return _offers(
-        lambda channel: image_pb2_grpc.ImageServiceStub(channel).ListImages,
-        image_pb2.ListImagesRequest(page_size=OFFERS_MAX),
-        "images",
-        incomplete,
-    )
-
-
-def key_pairs(incomplete: str) -> list[str]:
-    """Names of key pairs."""
-    from stead.v1 import key_pair_pb2, key_pair_pb2_grpc
-
-    return _offers(
-        lambda channel: key_pair_pb2_grpc.KeyPairServiceStub(channel).ListKeyPairs,
-        key_pair_pb2.ListKeyPairsRequest(page_size=OFFERS_MAX),
-        "key_pairs",
-        incomplete,
-    )
-
-
-def hosts(incomplete: str) -> list[str]:
-    """Ids of hosts."""
-    from stead.v1 import host_pb2, host_pb2_grpc
-
-    return _offers(
-        lambda channel: host_pb2_grpc.HostServiceStub(channel).ListHosts,
-        host_pb2.ListHostsRequest(page_size=OFFERS_MAX),
-        "hosts",
-        incomplete,
-    )
-
-
-def projects(incomplete: str) -> list[str]:
-    """Ids of projects."""
-    from stead.v1 import project_pb2, project_pb2_grpc
-
-    return _offers(
-        lambda channel: project_pb2_grpc.ProjectServiceStub(channel).ListProjects,
-        project_pb2.ListProjectsRequest(page_size=OFFERS_MAX),
-        "projects",
-        incomplete,
-    )
-
-
-def operations(incomplete: str) -> list[str]:
-    """Ids of operations that are under way."""
-    from stead.v1 import operation_pb2, operation_pb2_grpc
-
-    return _offers(
-        lambda channel: operation_pb2_grpc.OperationServiceStub(channel).ListOperations,
-        operation_pb2.ListOperationsRequest(page_size=OFFERS_MAX, filter='state = "RUNNING"'),
-        "operations",
-        incomplete,
-    )
-
-
-def _offers(
-    method: Callable[[Any], Callable[..., Any]], request: Any, field: str, incomplete: str
-) -> list[str]:
+def _names(noun: str, conditions: str) -> Iterator[str]:
     from services.cli.edges.api import connected
     from services.cli.logic.refusal import Refusal
     from services.domain.errors import CloudError
@@ -108,14 +48,36 @@ def _offers(
     here = surroundings(os.environ, folder=Path.cwd())
     try:
         with connected(here, patience_s=0) as api:
-            answer = api.call(method(api.channel), request, timeout_s=PATIENCE_S)
+            for resource in _listed(api, noun, conditions):
+                name = str(getattr(resource, "name", ""))
+                yield name if _PLAIN.fullmatch(name) else str(resource.id)
     except (CloudError, Refusal, OSError):
         # A Tab is no question that could be answered with an error.
-        return []
-    return [name for name in _names(getattr(answer, field)) if name.startswith(incomplete)]
+        return
 
 
-def _names(found: Any) -> Iterator[str]:
-    for resource in found:
-        name = str(getattr(resource, "name", ""))
-        yield name if _PLAIN.fullmatch(name) else str(resource.id)
+def _listed(api: Any, noun: str, conditions: str) -> Iterator[Any]:
+    messages = importlib.import_module(f"stead.v1.{noun}_pb2")
+    stubs = importlib.import_module(f"stead.v1.{noun}_pb2_grpc")
+    things = _LISTS[noun]
+    stub = getattr(stubs, f"{things[:-1]}ServiceStub")(api.channel)
+    request = getattr(messages, f"List{things}Request")(page_size=PAGE_SIZE)
+    if conditions:
+        request.filter = conditions
+    until_s = time.monotonic() + PATIENCE_S
+    while (left_s := until_s - time.monotonic()) > 0:
+        answer = api.call(getattr(stub, f"List{things}"), request, timeout_s=left_s)
+        yield from getattr(answer, f"{noun}s")
+        if not answer.next_page_token:
+            return
+        request.page_token = answer.next_page_token
+
+
+instances = _offers_of("instance")
+flavors = _offers_of("flavor")
+images = _offers_of("image")
+key_pairs = _offers_of("key_pair")
+hosts = _offers_of("host")
+projects = _offers_of("project")
+# Who asks for one wants to wait for it, or call it off.
+operations = _offers_of("operation", conditions='state = "RUNNING"')

@@ -106,7 +106,7 @@ def watch(
         request = host_pb2.WatchHostsRequest(
             filter=both(about, conditions), resume_token=resume_token
         )
-        for event in events(api, _stub(api).WatchHosts, request):
+        for event in events(api, _stub(api).WatchHosts, request, output=output):
             show_event("host", event, output)
             mark = event.WhichOneof("event") == SNAPSHOT_DONE
             if mark and host and not event.snapshot_done.count and output is Output.TABLE:

@@ -21,15 +21,19 @@ from services.cli.edges.commands.flags import (
 from services.cli.edges.commands.waiting import CODE_NAMES, wait_all
 from services.cli.edges.commands.wishes import Manner, carry_out, tell_dry_run
 from services.cli.edges.files import bytes_of
-from services.cli.edges.terminal import Output, show_many, show_one
+from services.cli.edges.terminal import Output, end_line, say, show_many, show_one
+from services.cli.logic.conditions import one_of
 from services.cli.logic.labels import labels_of
 from services.cli.logic.public_keys import keys_in
-from services.cli.logic.refusal import Refusal
+from services.cli.logic.refusal import Refusal, refusal_of
 from services.cli.logic.words import counted
-from services.domain.errors import Invalid
+from services.domain.errors import Invalid, Unavailable
 
 COUNT_MAX = 1000
 CALL_S = 120.0
+# As many as a filter has room for.
+CONDITION_IDS_MAX = 24
+TOLD_MAX = 10
 
 FlavorFlag = Annotated[
     str,
@@ -134,39 +138,72 @@ def _create_many(api: Api, new: instance_pb2.NewInstance, count: int, manner: Ma
     made = [r.created for r in answer.results if r.WhichOneof("result") == "created"]
     if manner.dry_run:
         tell_dry_run(manner.output)
+    _tell_refused(request, answer, manner.output)
     rows = [as_json(created.instance) for created in made]
     failed = None
-    if manner.wait and not manner.dry_run:
-        rows, failed = _see_through(api, made, manner)
-    show_many("instance", rows, manner.output)
+    try:
+        if manner.wait and not manner.dry_run:
+            failed = _see_through(api, made, manner)
+            rows = _as_they_are(api, [row["id"] for row in rows])
+    finally:
+        # Whatever ended the wait: these were made.
+        show_many("instance", rows, manner.output)
     refusal = _first_refused(request, answer) or failed
     if refusal is not None:
         raise refusal
 
 
-def _see_through(
-    api: Api, made: Sequence[Any], manner: Manner
-) -> tuple[list[dict[str, Any]], Refusal | None]:
+def _see_through(api: Api, made: Sequence[Any], manner: Manner) -> Refusal | None:
     operations = [as_json(created.operation) for created in made]
     what = f"create {counted(len(made), 'instance')}"
-    failed = wait_all(api, operations, what=what, timeout_s=manner.timeout_s)
-    stub = instance_pb2_grpc.InstanceServiceStub(api.channel)
-    request = instance_pb2.ListInstancesRequest()
-    ours = {created.instance.id for created in made}
-    living = named.whole_list(api, stub.ListInstances, request, "instances")
-    rows = [as_json(instance) for instance in living if instance.id in ours]
-    return rows, failed
+    try:
+        return wait_all(api, operations, what=what, timeout_s=manner.timeout_s)
+    except Unavailable as late:
+        end_line()
+        return refusal_of(late)
+
+
+def _as_they_are(api: Api, ids: Sequence[str]) -> list[dict[str, Any]]:
+    method = instance_pb2_grpc.InstanceServiceStub(api.channel).ListInstances
+    rows: list[dict[str, Any]] = []
+    for begin in range(0, len(ids), CONDITION_IDS_MAX):
+        request = instance_pb2.ListInstancesRequest(
+            filter=one_of("id", ids[begin : begin + CONDITION_IDS_MAX])
+        )
+        rows += named.all_as_json(api, method, request, "instances")
+    return rows
+
+
+def _tell_refused(
+    request: instance_pb2.BatchCreateInstancesRequest,
+    answer: instance_pb2.BatchCreateInstancesResponse,
+    output: Output,
+) -> None:
+    if output is Output.JSON:
+        return
+    refused = _refused(request, answer)
+    for name, error in refused[:TOLD_MAX]:
+        say(f"{name} is refused: {error.message} ({error.reason})")
+    if len(refused) > TOLD_MAX:
+        say(f"and {len(refused) - TOLD_MAX} more")
+
+
+def _refused(
+    request: instance_pb2.BatchCreateInstancesRequest,
+    answer: instance_pb2.BatchCreateInstancesResponse,
+) -> list[tuple[str, Any]]:
+    return [
+        (wish.name, result.error)
+        for wish, result in zip(request.instances, answer.results, strict=True)
+        if result.WhichOneof("result") == "error"
+    ]
 
 
 def _first_refused(
     request: instance_pb2.BatchCreateInstancesRequest,
     answer: instance_pb2.BatchCreateInstancesResponse,
 ) -> Refusal | None:
-    refused = [
-        (wish.name, result.error)
-        for wish, result in zip(request.instances, answer.results, strict=True)
-        if result.WhichOneof("result") == "error"
-    ]
+    refused = _refused(request, answer)
     if not refused:
         return None
     (name, error), total = refused[0], len(request.instances)

@@ -96,7 +96,7 @@ def watch(
         request = instance_pb2.WatchInstancesRequest(
             all_projects=all_projects, filter=both(which, conditions), resume_token=resume_token
         )
-        for event in events(api, _stub(api).WatchInstances, request):
+        for event in events(api, _stub(api).WatchInstances, request, output=output):
             show_event("instance", event, output)
             mark = event.WhichOneof("event") == SNAPSHOT_DONE
             if mark and instance and not event.snapshot_done.count and output is Output.TABLE:

@@ -130,7 +130,7 @@ def watch(
         request = operation_pb2.WatchOperationsRequest(
             filter=conditions, all_projects=all_projects, resume_token=resume_token
         )
-        for event in events(api, _stub(api).WatchOperations, request):
+        for event in events(api, _stub(api).WatchOperations, request, output=output):
             show_event("operation", event, output)
 
 

@@ -13,6 +13,7 @@ from services.cli.logic.sentences import line_of
 from services.domain.errors import Unavailable
 
 SNAPSHOT_DONE = "snapshot_done"
+EVENTS_MAX = 256
 
 
 def pace_of(api: Api, *, tell: Callable[[str], None] = say) -> Pace:
@@ -21,18 +22,25 @@ def pace_of(api: Api, *, tell: Callable[[str], None] = say) -> Pace:
 
 
 def events(
-    api: Api, method: Callable[..., Any], request: Any, *, until_s: float | None = None
+    api: Api,
+    method: Callable[..., Any],
+    request: Any,
+    *,
+    until_s: float | None = None,
+    output: Output = Output.TABLE,
 ) -> Iterator[Any]:
     """The events of a watch without an end, from `request.resume_token` on. `until_s` is a moment
     of the monotonic clock. Raises Refusal; Unavailable (WAIT_TIMED_OUT) at that moment.
     """
+    # Whoever reads JSON may want to go on from any line: each has its token then.
+    request.events_max = 1 if output is Output.JSON else EVENTS_MAX
 
     def open_at(token: str) -> Iterator[Any]:
         request.resume_token = token
         left_s = None if until_s is None else until_s - time.monotonic()
         if left_s is not None and left_s <= 0:
             raise _too_late()
-        return api.stream(method, request, timeout_s=left_s)
+        return _one_by_one(api.stream(method, request, timeout_s=left_s))
 
     try:
         yield from follow(open_at, token=request.resume_token, pace=pace_of(api))
@@ -40,6 +48,12 @@ def events(
         if until_s is None or refusal.code != "DEADLINE_EXCEEDED":
             raise
         raise _too_late() from refusal
+
+
+def _one_by_one(messages: Iterator[Any]) -> Iterator[Any]:
+    for message in messages:
+        yield message
+        yield from message.more
 
 
 def _too_late() -> Unavailable:
@@ -79,7 +93,9 @@ def show_event(noun: str, event: Any, output: Output) -> None:
     """One object on a line for programs, one sentence for people; they are spared marks."""
     thing = thing_in(event)
     if output is Output.JSON:
-        show_line(as_json(event))
+        row = as_json(event)
+        row.pop("more", None)
+        show_line(row)
     elif thing is not None:
         left = event.WhichOneof("event") == "left"
         print(line_of(noun, as_json(thing), revision=event.revision, left=left), flush=True)
