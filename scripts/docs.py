@@ -73,7 +73,8 @@ _ACTIONS_HEAD = f"""# What can be done to an instance, and when
 
 An instance has a `state` and a `task` (what is being done to it). Each cell says where an action
 leads at once, or with which reason it is refused (FAILED_PRECONDITION; `blocked_actions` of the
-instance says the same). Every combination that is not a row here does not occur.
+instance says the same). Every combination that is not a row here does not occur. Of an instance
+that is DELETED nothing can be asked any more: whoever does is told INSTANCE_NOT_FOUND (NOT_FOUND).
 
 ## Actions
 """
@@ -130,8 +131,8 @@ def _cancellable() -> str:
     ]
     return (
         "## CancelOperation\n\n"
-        f"Accepted for: {'; '.join(cells)}. Everything else is `OPERATION_NOT_CANCELLABLE`; the\n"
-        f"instance is then {State.DELETED.name}.\n"
+        f"Accepted for: {'; '.join(cells)}; the instance is then {State.DELETED.name}.\n"
+        "Everything else is refused with `OPERATION_NOT_CANCELLABLE`, and nothing changes.\n"
     )
 
 

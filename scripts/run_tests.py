@@ -49,7 +49,7 @@ def main(word: str, arguments: list[str]) -> int:
     began = time.monotonic()
     everything = word == "test-all"
     fresh_passed = fresh() if everything and FRESH.exists() else None
-    chosen = [] if everything else ["-m", "not slow"]
+    chosen = ["--hypothesis-profile=all"] if everything else ["-m", "not slow"]
     rooms = [f"tests/{room}" for room in ROOMS if (ROOT / "tests" / room).is_dir()]
     figures = Figures()
     asked = any(pathlib.Path(word.partition("::")[0]).exists() for word in arguments)

@@ -1,4 +1,6 @@
-"""Owns what every test shares: the event loop is uvloop, as in the services."""
+"""Owns what every test shares: the event loop is uvloop, as in the services; few examples of each
+property unless hypothesis is told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,13 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 import services  # noqa: F401  # before any grpc, whose fork handlers it turns off
+from tests.examples import FEW
+
+# Before the command line's own profile, which wins.
+settings.load_profile(FEW)
 
 
 def pytest_asyncio_loop_factories(

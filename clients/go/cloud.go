@@ -65,10 +65,15 @@ func Dial(door Door) (*Cloud, error) {
 		}
 		transport = credentials.NewTLS(&tls.Config{RootCAs: roots})
 	}
+	// A token that cannot be read would keep the health check, and with it every call, waiting.
+	caller := token{door.TokenFile}
+	if _, err := caller.GetRequestMetadata(context.Background()); err != nil {
+		return nil, err
+	}
 	connection, err := grpc.NewClient(
 		door.Endpoint,
 		grpc.WithTransportCredentials(transport),
-		grpc.WithPerRPCCredentials(token{door.TokenFile}),
+		grpc.WithPerRPCCredentials(caller),
 		grpc.WithDefaultServiceConfig(string(config)),
 	)
 	if err != nil {

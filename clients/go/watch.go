@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -28,7 +29,8 @@ type Watch struct {
 	resume     string // the token of the last message that was handled
 }
 
-// Follow hands over every message exactly once and in order, until the context ends.
+// Follow hands over every change exactly once and in order, until the context ends; what exists comes
+// again should a snapshot be cut before its end.
 func (w *Watch) Follow(
 	ctx context.Context, handle func(*stead.WatchInstancesResponse) error,
 ) error {
@@ -60,6 +62,11 @@ func (w *Watch) Follow(
 	}
 }
 
+// The codes with which a proxy, a broken line or a killed replica ends a stream.
+var road = []codes.Code{
+	codes.Unavailable, codes.DeadlineExceeded, codes.Internal, codes.Canceled, codes.Unknown,
+}
+
 var errCut = errors.New("cut on purpose")
 
 // connect opens one stream on a connection of its own and handles what comes until it ends.
@@ -68,7 +75,7 @@ func (w *Watch) connect(
 ) error {
 	cloud, err := Dial(w.Doors[w.Reconnects%len(w.Doors)])
 	if err != nil {
-		return err
+		return ownFault{err} // a file that is not there; nothing was dialled yet
 	}
 	defer cloud.Close()
 	stream, err := cloud.Instances.WatchInstances(ctx, &stead.WatchInstancesRequest{
@@ -84,7 +91,7 @@ func (w *Watch) connect(
 			return err
 		}
 		if err := handle(message); err != nil {
-			return handlingFailed{err}
+			return ownFault{err}
 		}
 		w.resume = message.ResumeToken
 		if w.CutEach && message.GetChange() != nil {
@@ -93,13 +100,13 @@ func (w *Watch) connect(
 	}
 }
 
-type handlingFailed struct{ error }
+type ownFault struct{ error }
 
-// mayResume tells a lost stream from one that would be refused again. What has no reason of stead's
-// is a failure of the road: a proxy's timeout, a killed replica, a broken line.
+// mayResume tells a lost stream from one that would be refused again. What has one of these codes and
+// no reason of stead's is a failure of the road: a proxy's timeout, a killed replica, a broken line.
 func mayResume(err error) bool {
-	var failed handlingFailed
-	if errors.As(err, &failed) {
+	var own ownFault
+	if errors.As(err, &own) {
 		return false
 	}
 	if errors.Is(err, errCut) || errors.Is(err, io.EOF) {
@@ -109,7 +116,7 @@ func mayResume(err error) bool {
 	case "WATCH_TOO_SLOW", "API_STOPPING", "REVISION_COMPACTED", "TOKEN_EXPIRED":
 		return true
 	case "":
-		return refusal.Code != codes.Unimplemented
+		return slices.Contains(road, refusal.Code)
 	default:
 		return refusal.Code == codes.Unavailable
 	}

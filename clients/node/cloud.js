@@ -41,9 +41,18 @@ export function dial({ endpoint, tokenFile, serviceConfig, ca }) {
 // The file is read anew for each call: a token expires, and whoever renews it replaces the file.
 function withToken(file) {
   return (next) => (request) => {
-    request.header.set("authorization", `Bearer ${readFileSync(file, "utf8").trim()}`);
+    request.header.set("authorization", `Bearer ${tokenIn(file)}`);
     return next(request);
   };
+}
+
+function tokenIn(file) {
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch (error) {
+    // Connect would make it "Unknown", as which a broken line may come too.
+    throw new ConnectError(error.message, Code.Unauthenticated);
+  }
 }
 
 // gRPC's own libraries read the service config by themselves; this one has to be told.

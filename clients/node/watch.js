@@ -1,6 +1,8 @@
 // Follows the instances of the token's project through any number of cut connections.
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { ConnectError } from "@connectrpc/connect";
+
 import { dial } from "./cloud.js";
 import { refusalOf } from "./refusal.js";
 
@@ -8,6 +10,7 @@ const BOOKMARK_S = 5n;
 const WAIT_FIRST_MS = 100;
 const WAIT_MOST_MS = 5_000;
 const RESUMED = new Set(["WATCH_TOO_SLOW", "API_STOPPING", "REVISION_COMPACTED", "TOKEN_EXPIRED"]);
+const ROAD = new Set(["Unavailable", "DeadlineExceeded", "Internal", "Canceled", "Unknown"]);
 
 export class Watch {
   reconnects = 0;
@@ -19,7 +22,10 @@ export class Watch {
     this.cutEach = cutEach;
   }
 
-  /** Yields every message exactly once and in order, until the signal aborts. */
+  /**
+   * Yields every change exactly once and in order, until the signal aborts; what exists comes again
+   * should a snapshot be cut before its end.
+   */
   async *follow(signal) {
     let wait = WAIT_FIRST_MS;
     for (;;) {
@@ -28,6 +34,8 @@ export class Watch {
         yield* this.#connect(signal);
       } catch (error) {
         if (signal.aborted) return;
+        // A fault of one's own, such as a file that is not there.
+        if (!(error instanceof ConnectError)) throw error;
         const refusal = refusalOf(error);
         if (!mayResume(refusal)) throw error;
         // What was missed is not kept any more: a snapshot says what is now.
@@ -64,9 +72,9 @@ export class Watch {
   }
 }
 
-// Tells a lost stream from one that would be refused again. What has no reason of stead's is a
-// failure of the road: a proxy's timeout, a killed replica, a broken line.
+// Tells a lost stream from one that would be refused again. What has one of these codes and no reason
+// of stead's is a failure of the road: a proxy's timeout, a killed replica, a broken line.
 function mayResume({ reason, code }) {
   if (RESUMED.has(reason)) return true;
-  return reason === "" ? code !== "Unimplemented" : code === "Unavailable";
+  return reason === "" ? ROAD.has(code) : code === "Unavailable";
 }

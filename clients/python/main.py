@@ -55,7 +55,7 @@ class Journal:
                 with self._heard:
                     self._take(message)
                     self._heard.notify_all()
-        except (grpc.RpcError, NotAsPromised) as error:
+        except Exception as error:  # noqa: BLE001  # told to whoever waits, whatever it is
             with self._heard:
                 self._failed = error
                 self._heard.notify_all()
@@ -92,6 +92,7 @@ class Journal:
         """What was seen of one instance, if that was every version once; ends the watch."""
         self._watch.stop()
         self._keeping.join(PATIENCE_S)
+        promised(not self._keeping.is_alive(), "a watch that ends when it is stopped")
         versions = [instance.version for instance in self._versions[instance_id]]
         promised(versions == list(range(1, len(versions) + 1)), f"every version, not {versions}")
         promised(self._watch.reconnects >= len(versions) - 1, "a reconnect after each change")
@@ -134,7 +135,9 @@ def wish_for(cloud: Cloud, flavor: str, image: str) -> instance_pb2.CreateInstan
 
 def create(cloud: Cloud, wish: instance_pb2.CreateInstanceRequest) -> instance_pb2.Instance:
     """Sends the wish twice, as one does who lost the first answer: it is one instance."""
-    first = cloud.instances.CreateInstance(wish, timeout=30)
+    first, call = cloud.instances.CreateInstance.with_call(wish, timeout=30)
+    named = dict(call.trailing_metadata())["x-request-id"]
+    promised(first.operation.correlation_id == named, "the name of the call in the operation")
     again = cloud.instances.CreateInstance(wish, timeout=30)
     promised(first.instance.id == again.instance.id, "one instance for one request id")
     promised(first.operation.id == again.operation.id, "one operation for one request id")
@@ -262,7 +265,7 @@ def main() -> int:
     ]
     try:
         print(json.dumps(live(doors, flags.flavor, flags.image)))
-    except (grpc.RpcError, NotAsPromised) as error:
+    except (grpc.RpcError, OSError, NotAsPromised) as error:
         print("not as promised:", error, file=sys.stderr)
         return 1
     return 0

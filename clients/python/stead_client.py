@@ -27,6 +27,15 @@ BOOKMARK_S = 5
 WAIT_FIRST_S = 0.1
 WAIT_MOST_S = 5.0
 RESUMED = frozenset("WATCH_TOO_SLOW API_STOPPING REVISION_COMPACTED TOKEN_EXPIRED".split())
+ROAD = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,9 @@ class Watch:
             self._stream.cancel()
 
     def follow(self) -> Iterator[instance_pb2.WatchInstancesResponse]:
-        """Every message exactly once and in order, until `stop`."""
+        """Every change exactly once and in order, until `stop`; what exists comes again should a
+        snapshot be cut before its end. A fault of one's own, a file that is not there, ends it.
+        """
         wait_s = WAIT_FIRST_S
         while not self._stopped.is_set():
             before = self._resume
@@ -193,6 +204,8 @@ class Watch:
                     bookmark_interval=duration_pb2.Duration(seconds=BOOKMARK_S),
                 )
             )
+            if self._stopped.is_set():
+                return  # `stop` has cancelled the stream before this one
             for message in self._stream:
                 yield message
                 self._resume = message.resume_token
@@ -203,11 +216,11 @@ class Watch:
 
 
 def may_resume(refusal: Refusal) -> bool:
-    """Tells a lost stream from one that would be refused again. What has no reason of stead's is a
-    failure of the road: a proxy's timeout, a killed replica, a broken line.
+    """Tells a lost stream from one that would be refused again. What has one of these codes and no
+    reason of stead's is a failure of the road: a proxy's timeout, a killed replica, a broken line.
     """
     if refusal.reason in RESUMED:
         return True
     if refusal.reason == "":
-        return refusal.code != grpc.StatusCode.UNIMPLEMENTED
+        return refusal.code in ROAD
     return refusal.code == grpc.StatusCode.UNAVAILABLE

@@ -18,6 +18,7 @@ from stead.v1 import instance_pb2_grpc
 from services.runtime.ids import new_id
 
 PATIENCE_S = 60.0
+EVENTS_MAX = 256
 
 Outcome = TypeVar("Outcome")
 
@@ -44,17 +45,18 @@ class Load:
 
     async def watch(self, ready: asyncio.Event) -> None:
         """Notes when each instance got to each state, until cancelled."""
-        call = self.instances.WatchInstances(pb.WatchInstancesRequest(), metadata=self.metadata)
-        async for message in call:
+        asked = pb.WatchInstancesRequest(events_max=EVENTS_MAX)
+        async for message in self.instances.WatchInstances(asked, metadata=self.metadata):
             now_s = time.perf_counter()
-            match message.WhichOneof("event"):
-                case "snapshot_done":
-                    ready.set()
-                case "change":
-                    instance = message.change.instance
-                    when = self._when[instance.id, instance.state]
-                    if not when.done():
-                        when.set_result(now_s)
+            for event in (message, *message.more):
+                match event.WhichOneof("event"):
+                    case "snapshot_done":
+                        ready.set()
+                    case "change":
+                        instance = event.change.instance
+                        when = self._when[instance.id, instance.state]
+                        if not when.done():
+                            when.set_result(now_s)
 
     async def create(self, flavor_id: str, image_id: str) -> Life:
         """One instance, until it is ACTIVE."""

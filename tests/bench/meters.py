@@ -1,15 +1,17 @@
-"""What the machine says: CPU time of a service's processes, and how samples are told.
+"""What the machine says: CPU time of every process of a cloud, and how samples are told.
 
 Rates move with whatever else the machine does. CPU time moves less, yet by a third on a busy
 machine, whose caches are others' too: compare runs that took turns.
 """
 
+import json
 import os
 import resource
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.cli.logic.home import Home
 from tests.clouds import Cloud
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -17,11 +19,13 @@ PROC = Path("/proc")
 
 
 class Meter:
-    """CPU seconds of each service of a cloud and of this process, the client."""
+    """CPU seconds of each service of a cloud, of their supervisor, and of this client."""
 
     def __init__(self, cloud: Cloud) -> None:
         rows = cloud.services()
         self._pids = {name: [int(row["pid"]) for row in rows[name]] for name in rows}
+        state = json.loads(Home(cloud.home).state_file.read_text())
+        self._supervisor = int(state["pid"])
 
     def read(self) -> dict[str, float]:
         """CPU seconds so far, by service and for `client`."""
@@ -30,7 +34,10 @@ class Meter:
             name: sum(_tree_s(pid, children) for pid in pids) for name, pids in self._pids.items()
         }
         own = resource.getrusage(resource.RUSAGE_SELF)
-        return read | {"client": own.ru_utime + own.ru_stime}
+        return read | {
+            "client": own.ru_utime + own.ru_stime,
+            "supervisor": _cpu_s(self._supervisor),
+        }
 
     def context_switches(self) -> dict[str, int]:
         """Voluntary context switches so far, by service: how often something woke it."""
@@ -42,7 +49,7 @@ class Meter:
 
 
 def spent_ms(before: dict[str, float], after: dict[str, float], units: int) -> dict[str, float]:
-    """CPU milliseconds for each of `units`, by service; `cloud` is all but the client."""
+    """CPU milliseconds for each of `units`, by who spent them; `cloud` is all but the client."""
     each = {name: (after[name] - before[name]) * 1000 / max(1, units) for name in after}
     cloud = sum(ms for name, ms in each.items() if name != "client")
     return {name: round(ms, 3) for name, ms in sorted(each.items())} | {"cloud": round(cloud, 3)}
@@ -88,12 +95,13 @@ def _tree(pid: int, children: dict[int, list[int]]) -> list[int]:
 
 
 def _tree_s(pid: int, children: dict[int, list[int]]) -> float:
-    ticks = 0
-    for known in _tree(pid, children):
-        fields = _stat(known)
-        # utime, stime, and both of the children that it has buried.
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / TICKS
+    # With both times of the children that each has buried.
+    return sum(_cpu_s(known, buried=True) for known in _tree(pid, children))
+
+
+def _cpu_s(pid: int, *, buried: bool = False) -> float:
+    """utime and stime of one process; with `buried` also cutime and cstime."""
+    return sum(int(field) for field in _stat(pid)[11 : 15 if buried else 13]) / TICKS
 
 
 def _stat(pid: int) -> list[str]:

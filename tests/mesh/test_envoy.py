@@ -5,8 +5,10 @@ place that does not fail: a replica may be killed or drained, a stream may be cu
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,10 +24,11 @@ from services.runtime.ids import new_id
 from stead_client import Door, Watch
 from tests.clouds import Client, Cloud, client, cloud, eventually, kernel_tar
 from tests.mesh.load import Load
-from tests.mesh.proxy import Proxy, proxy
+from tests.mesh.proxy import Proxy, Times, proxy
 
 ROOT = Path(__file__).parents[2]
 STREAM_S = 2
+IDLE_S = 2
 SERVICES = {"api", "conductor", "scheduler", "compute"}
 
 
@@ -116,6 +119,7 @@ class Watcher:
         """Ends the watch."""
         self.watch.stop()
         self._thread.join(60)
+        assert not self._thread.is_alive(), "the watch goes on after its end"
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +239,51 @@ def test_a_replica_that_ends_says_so_first_and_goes_on_for_a_while(mesh: Mesh) -
     eventually(lambda: pid not in mesh.pids().values(), "the replica has ended")
 
 
+def test_a_wait_without_a_byte_outlives_the_time_of_an_idle_stream(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    (scheduler,) = mesh.cloud.services()["scheduler"]
+    times = Times(idle_s=IDLE_S)
+    with proxy(list(mesh.pids()), tmp_path / "envoy", times) as through, through.channel() as on:
+        of = Client(on, mesh.token("waits"))
+        os.kill(scheduler["pid"], signal.SIGSTOP)
+        try:
+            made = of.once(of.instances.CreateInstance, mesh.wish("waited-for"))
+            silent = duration_pb2.Duration(seconds=3 * IDLE_S)
+            asked = operation_pb2.WaitOperationRequest(id=made.operation.id, timeout=silent)
+            waited = of.once(of.operations.WaitOperation, asked).operation
+            assert waited.state == operation_pb2.OPERATION_STATE_RUNNING
+        finally:
+            os.kill(scheduler["pid"], signal.SIGCONT)
+        asked.timeout.FromSeconds(50)
+        waited = of.once(of.operations.WaitOperation, asked).operation
+        assert waited.state == operation_pb2.OPERATION_STATE_DONE
+
+
+def test_a_silent_console_outlives_the_time_of_an_idle_stream(mesh: Mesh, tmp_path: Path) -> None:
+    times = Times(idle_s=IDLE_S)
+    with proxy(list(mesh.pids()), tmp_path / "envoy", times) as through, through.channel() as on:
+        of = Client(on, mesh.token("types"))
+        made = of.once(of.instances.CreateInstance, mesh.wish("typed-into"))
+        until = duration_pb2.Duration(seconds=50)
+        asked = operation_pb2.WaitOperationRequest(id=made.operation.id, timeout=until)
+        of.once(of.operations.WaitOperation, asked)
+        typed: queue.SimpleQueue[instance_pb2.OpenConsoleRequest | None] = queue.SimpleQueue()
+        opening = instance_pb2.ConsoleOpening(id=made.instance.id, write=True)
+        typed.put(instance_pb2.OpenConsoleRequest(opening=opening))
+        screen = of.instances.OpenConsole(iter(typed.get, None), metadata=of.metadata, timeout=120)
+        assert next(screen).HasField("opened")
+        time.sleep(3 * IDLE_S)
+        typed.put(instance_pb2.OpenConsoleRequest(input=b"count 3\n"))
+        seen = b""
+        while b"count 3\n1\n2\n3\n" not in seen:
+            seen += next(screen).output.content
+        typed.put(None)
+
+
 def test_a_watch_outlives_the_time_of_its_route(mesh: Mesh, tmp_path: Path) -> None:
     replicas = list(mesh.pids())
-    with proxy(replicas, tmp_path / "envoy", stream_timeout_s=STREAM_S) as through:
+    with proxy(replicas, tmp_path / "envoy", Times(watch_s=STREAM_S)) as through:
         token = mesh.token("cut")
         watcher = Watcher(through, token, tmp_path)
         for cuts in range(1, 4):

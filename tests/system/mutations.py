@@ -42,11 +42,13 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZG
 
 
 def mutations() -> Iterator[MethodDescriptor]:
-    """Every public method that takes a request id."""
+    """Every public method that takes a request id, in the request or in a stream's first one."""
     for file in FILES:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
-                if "request_id" in method.input_type.fields_by_name:
+                parts = [field.message_type for field in method.input_type.fields]
+                first = [part for part in parts if part] if method.client_streaming else []
+                if any("request_id" in t.fields_by_name for t in [method.input_type, *first]):
                     yield method
 
 
@@ -66,9 +68,13 @@ class Stage:
         return f"i-{new_id()}"
 
     async def call(self, name: str, request: Any, replica: int = 0) -> Any:
-        """One call at one replica; again while no one answers."""
+        """One call at one replica; again while no one answers. An upload's request is the list of
+        its messages.
+        """
         method = MUTATIONS.get(name) or _method(name)
-        call = self.channels[replica].unary_unary(
+        channel = self.channels[replica]
+        kind = channel.stream_unary if method.client_streaming else channel.unary_unary
+        call = kind(
             f"/{method.containing_service.full_name}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
@@ -111,8 +117,8 @@ def _method(name: str) -> MethodDescriptor:
     raise AssertionError(name)
 
 
-async def imported(stage: Stage, content: bytes) -> str:
-    """The id of an image made from these bytes."""
+def upload(content: bytes) -> list[image_pb2.ImportImageRequest]:
+    """The messages that make an image from these bytes."""
     description = image_pb2.ImageDescription(
         request_id=new_id(),
         name=f"g{new_id()[-12:]}",
@@ -121,17 +127,20 @@ async def imported(stage: Stage, content: bytes) -> str:
         digest=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
     )
-    call = stage.channels[0].stream_unary(
-        "/stead.v1.ImageService/ImportImage",
-        request_serializer=image_pb2.ImportImageRequest.SerializeToString,
-        response_deserializer=image_pb2.ImportImageResponse.FromString,
-    )
-    parts = [
+    return [
         image_pb2.ImportImageRequest(description=description),
         image_pb2.ImportImageRequest(chunk=content),
     ]
-    metadata = (("authorization", f"Bearer {stage.cloud.token()}"),)
-    return str((await call(iter(parts), metadata=metadata, timeout=60)).image.id)
+
+
+async def imported(stage: Stage, content: bytes) -> str:
+    """The id of an image made from these bytes."""
+    return str((await stage.call("ImportImage", upload(content))).image.id)
+
+
+def asked(request: Any) -> Any:
+    """The message of a request that has its request id."""
+    return request[0].description if isinstance(request, list) else request
 
 
 async def example(stage: Stage, name: str) -> Any:  # noqa: C901, PLR0911, PLR0912  # one line for each mutation
@@ -179,6 +188,8 @@ async def example(stage: Stage, name: str) -> Any:  # noqa: C901, PLR0911, PLR09
         case "DeleteFlavor":
             made = await stage.call("CreateFlavor", await example(stage, "CreateFlavor"))
             return flavor_pb2.DeleteFlavorRequest(request_id=id_, id=made.flavor.id)
+        case "ImportImage":
+            return upload(_another_tar(id_))
         case "DeleteImage":
             image_id = await imported(stage, _another_tar(id_))
             return image_pb2.DeleteImageRequest(request_id=id_, id=image_id)

@@ -20,6 +20,7 @@ from services.scheduler.logic.choose import choose
 from services.scheduler.logic.fleet import DEBIT_S, Fleet, HostRow
 from services.scheduler.logic.request import Outcome, Placed, Refused, Request, Shape
 from services.scheduler.logic.weighers import Weights
+from tests.examples import examples
 from tests.unit.scheduler import fleets
 
 PLAIN = fleets.shape(Resources(1, 0, 0))
@@ -86,7 +87,7 @@ def hosts_of(outcomes: list[Outcome]) -> Counter[str]:
     return Counter(o.host_id for o in outcomes if isinstance(o, Placed))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.one_of(
         st.lists(fleets.ABLE_ROWS, min_size=1, max_size=12), st.lists(fleets.ROWS, max_size=9)
@@ -109,7 +110,7 @@ def test_one_shape_is_placed_as_well_as_one_after_another(
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.one_of(fleets.ABLE_ROWS, fleets.ROWS), max_size=9),
     st.lists(st.one_of(fleets.PLAIN_SHAPES, fleets.SHAPES), min_size=1, max_size=5),
@@ -136,7 +137,7 @@ def test_no_batch_goes_over_a_target_and_a_refusal_means_that_no_host_fits(
             assert outcome.only_promised == any(fits(row, row.used, shape) for row in rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(fleets.ABLE_ROWS, min_size=1, max_size=15),
     fleets.PLAIN_SHAPES,
