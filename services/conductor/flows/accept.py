@@ -8,7 +8,7 @@ writes (accept_instance and its neighbours), nor how an answer is put together (
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from services.conductor.flows.answer import Accepted, Answerer, Asked, reused
+from services.conductor.flows.answer import Accepted, Answerer, Asked
 from services.conductor.flows.commit import Committer, Urgency
 from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Ids, Store
@@ -21,7 +21,6 @@ from services.conductor.logic.rows import (
     Item,
     OperationRow,
     Outcome,
-    RequestKey,
     Situation,
 )
 from services.domain.errors import CloudError, NotFound, Unavailable
@@ -53,9 +52,6 @@ class Acceptance:
         self._committer = committer
         self._answers = answers
         self._looker = Looker(store, committer.memory)
-        self._requests: Lane[RequestKey, RequestKey | None] = Lane(
-            self._requests_round, name="request reads"
-        )
         self._catalog: Lane[tuple[ResourceKind, str], CatalogRow | None] = Lane(
             self._catalog_round, name="catalog reads"
         )
@@ -65,7 +61,6 @@ class Acceptance:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._looker.run())
             group.create_task(self._catalog.run())
-            group.create_task(self._requests.run())
 
     async def accept(
         self,
@@ -98,12 +93,6 @@ class Acceptance:
                 return answered
         raise Unavailable("ROW_CONTENDED", "it changes too fast; ask again")
 
-    async def require_unused(self, asked: Asked) -> None:
-        """Raises Invalid (REQUEST_ID_REUSED) where the request was made with another payload."""
-        known = await self._requests.submit(asked.key("", ""))
-        if known is not None and known.fingerprint != asked.fingerprint:
-            raise reused()
-
     async def instance(self, asked: Asked, instance_id: str) -> Situation:
         """The situation of a living instance that the caller may touch. Raises NotFound
         (INSTANCE_NOT_FOUND) also for another project's.
@@ -132,17 +121,12 @@ class Acceptance:
 
     async def _outcome(self, asked: Asked, item: Item, urgency: Urgency) -> Outcome:
         if asked.validate_only:
-            return await self._committer.check(item, asked.caller.project_id)
+            return await self._committer.check(
+                item, asked.caller.project_id, deadline=asked.deadline
+            )
         return await self._committer.commit(
             item, asked.caller.project_id, urgency=urgency, deadline=asked.deadline
         )
-
-    async def _requests_round(
-        self, keys: Sequence[RequestKey]
-    ) -> list[RequestKey | None | Exception]:
-        # Those of one batch all ask for the same.
-        found = {key: await self.store.request_read(key) for key in dict.fromkeys(keys)}
-        return [found[key] for key in keys]
 
     async def _catalog_round(
         self, wanted: Sequence[tuple[ResourceKind, str]]

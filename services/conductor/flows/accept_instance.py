@@ -30,7 +30,7 @@ from services.domain.kinds import ResourceKind
 from services.domain.operation import OperationAction
 
 UPDATABLE = ("name", "labels")
-# Under this and the place in the batch the creates of a batch are remembered.
+# Under this a batch is remembered, its creates under this and their places in it.
 BATCH = "BatchCreateInstances"
 
 
@@ -89,12 +89,10 @@ class InstanceAcceptor:
 
     async def create_of_batch(self, asked: Asked, new: NewInstance, index: int) -> Accepted:
         """One create of a batch, remembered by its place in it. Raises as `create` does, and
-        Invalid (REQUEST_ID_REUSED) where the first of another batch has the request id: the places
-        that only this batch has must not be made then.
+        Invalid (REQUEST_ID_REUSED) for all of them where anything of another batch was made under
+        the request id.
         """
-        if index > 0:
-            await self._acceptance.require_unused(replace(asked, method=f"{BATCH}#0"))
-        return await self.create(replace(asked, method=f"{BATCH}#{index}"), new)
+        return await self.create(replace(asked, method=f"{BATCH}#{index}", batch=BATCH), new)
 
     async def update(self, asked: Asked, instance_id: str, changes: InstanceChanges) -> Accepted:
         """Another name, other labels, done at once. Raises NotFound (INSTANCE_NOT_FOUND), Conflict

@@ -27,7 +27,7 @@ from services.domain.trace import UNTRACED, Trace
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Who asks, what makes the same request the same, in which call, and until when (by the loop's
-    clock) the caller waits. With `validate_only` nothing is to change.
+    clock) the caller waits. With `validate_only` nothing is to change. `batch` as in RequestKey.
     """
 
     caller: Caller
@@ -37,6 +37,7 @@ class Asked:
     validate_only: bool = False
     trace: Trace = UNTRACED
     deadline: float | None = None
+    batch: str = ""
 
     @property
     def author(self) -> Author:
@@ -53,6 +54,7 @@ class Asked:
             self.fingerprint,
             resource_id,
             operation_id,
+            self.batch,
         )
 
     def may_touch(self, project_id: str) -> bool:
@@ -108,13 +110,28 @@ class Answerer:
         return None
 
     async def replay_or(self, asked: Asked, kind: ResourceKind, error: CloudError) -> Accepted:
-        """What an earlier, identical request made, even though it could not be made now."""
-        known = await self._store.request_read(asked.key("", ""))
+        """What an earlier, identical request made, even though it could not be made now. Raises the
+        error where there is none, or the caller may not touch any more what it made; Invalid
+        (REQUEST_ID_REUSED).
+        """
+        known = await self._known(asked)
         if known is None:
             raise error
-        if known.fingerprint != asked.fingerprint:
-            raise reused()
-        return await self._rows(kind, known.resource_id, known.operation_id)
+        accepted = await self._rows(kind, known.resource_id, known.operation_id)
+        if not asked.may_touch(accepted.resource.project_id):
+            raise error
+        return accepted
+
+    async def _known(self, asked: Asked) -> RequestKey | None:
+        key = asked.key("", "")
+        known = None
+        for one in (key.of_batch(), key) if key.batch else (key,):
+            known = await self._store.request_read(one)
+            if known is None:
+                return None
+            if known.fingerprint != asked.fingerprint:
+                raise reused()
+        return known
 
     def _error_of(self, item: Item, refused: Refused) -> CloudError | None:
         if refused.refusal is Refusal.REQUEST_ID_REUSED:

@@ -4,7 +4,7 @@ Owns what a row holds. Does not own how it is stored (edges/store) nor what may 
 (lifecycle). `version` and `revision` are what was read; 0 means that the row is not there yet.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 
 from services.domain.instance import Power, Standing, State, Task
@@ -270,7 +270,10 @@ class ClaimChange:
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What makes a repeated request the same, and what it must answer then."""
+    """What makes a repeated request the same, and what it must answer then.
+
+    `batch` is the method under which the batch that it is of is remembered, "" where it is alone.
+    """
 
     project_id: str
     caller: str
@@ -279,6 +282,11 @@ class RequestKey:
     fingerprint: bytes
     resource_id: str
     operation_id: str
+    batch: str = ""
+
+    def of_batch(self) -> "RequestKey":
+        """The record of the whole batch: it answers with nothing, each of its items does."""
+        return replace(self, method=self.batch, resource_id="", operation_id="", batch="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,22 @@ nothing and says the same. The list of wishes is that of the contract.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from stead.internal.v1 import conductor_pb2
 
-from services.domain.errors import Invalid
+from services.conductor.flows.accept_instance import InstanceChanges
+from services.conductor.flows.answer import Accepted, Asked
+from services.conductor.logic.rows import Caller
+from services.domain.errors import Invalid, NotFound
+from services.domain.instance import Action
+from services.domain.kinds import ResourceKind
 from services.runtime.rpc import code_of
 from tests.integration.conductor.conftest import Place
-from tests.integration.conductor.flows import Sent, conductor
+from tests.integration.conductor.flows import Sent, asked, conductor
 from tests.integration.conductor.test_flow import check_books
 from tests.integration.conductor.wishes import WISHES, Ground, mutation, prepared, send
 
@@ -190,3 +197,34 @@ def refused(wish: str, ground: Ground) -> Any:
     else:
         message.id = missing
     return message
+
+
+CHANGES = InstanceChanges("renamed", {}, ("name",), "")
+Touch = Callable[[Ground, Asked], Awaitable[Accepted]]
+# Wishes about what is another project's, by method.
+TOUCHES: dict[str, Touch] = {
+    "delete_instance": lambda g, a: g.made.instances.delete(a, g.active_id),
+    "update_instance": lambda g, a: g.made.instances.update(a, g.active_id, CHANGES),
+    "start_instance": lambda g, a: g.made.power.switch(a, g.stopped_id, Action.START),
+    "cancel_operation": lambda g, a: g.made.cancels.cancel(a, g.placing_operation_id),
+    "delete_image": lambda g, a: g.made.catalog.delete(a, ResourceKind.IMAGE, g.image_id),
+    "delete_flavor": lambda g, a: g.made.catalog.delete(a, ResourceKind.FLAVOR, g.flavor_id),
+    "delete_key_pair": lambda g, a: g.made.catalog.delete(a, ResourceKind.KEY_PAIR, g.key_pair_id),
+}
+
+
+@pytest.mark.parametrize("method", TOUCHES)
+async def test_a_replay_is_authorised_anew(place: Place, method: str) -> None:
+    """Who could touch another project's thing as a cloud admin, and is none any more, is not told
+    what became of it. MECHANICS B6.
+    """
+    async with conductor(place.url, Sent()) as made:
+        ground = await prepared(made)
+        once = asked(method, caller=Caller("root", "q", cloud_admin=True))
+        first = await TOUCHES[method](ground, once)
+        again = await TOUCHES[method](ground, once)
+        assert (again.resource.id, again.operation.id) == (first.resource.id, first.operation.id)
+        with pytest.raises(NotFound):
+            await TOUCHES[method](
+                ground, replace(once, caller=Caller("root", "q", cloud_admin=False))
+            )

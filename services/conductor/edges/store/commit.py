@@ -28,7 +28,8 @@ from services.domain.resources import QuotaAmounts
 _CALL = """
 SELECT verdicts, changes FROM {}(
     $1::request_write[], $2::instance_write[], $3::operation_write[], $4::claim_write[],
-    $5::host_write[], $6::catalog_write[], $7::project_write[], $8::project_share[], $9::bigint[])
+    $5::host_write[], $6::catalog_write[], $7::project_write[], $8::project_share[],
+    $9::request_write[], $10::bigint[])
 """
 COMMIT = _CALL.format("commit_items")
 # The same, and nothing of it is kept.

@@ -32,7 +32,7 @@ class Writes:
     """The writes of a batch, by table, and the bodies of its rows by (item, kind, id): of two items
     for one row only one is committed, and its record is told with its own body. `shares` is what
     new instances add to each project (instances, vCPUs, MiB, GiB), nothing where only its row or an
-    end of one is written.
+    end of one is written; `batches` the requests of the batches that items are of, one per item.
     """
 
     requests: list[Write] = field(default_factory=list)
@@ -43,6 +43,7 @@ class Writes:
     entries: list[Write] = field(default_factory=list)
     projects: list[Write] = field(default_factory=list)
     shares: dict[str, list[int]] = field(default_factory=dict)
+    batches: list[Write] = field(default_factory=list)
     bodies: dict[tuple[int, ResourceKind, str], bytes] = field(default_factory=dict)
 
     def arrays(self) -> tuple[list[Write], ...]:
@@ -56,6 +57,7 @@ class Writes:
             self.entries,
             self.projects,
             [(id_, *added) for id_, added in self.shares.items()],
+            self.batches,
         )
 
     def share(self, project_id: str, new: InstanceRow | None) -> None:
@@ -79,6 +81,8 @@ def writes_of(items: Sequence[Item]) -> Writes:
     for n, item in enumerate(items):
         if item.request is not None:
             writes.requests.append(_request(n, item.request))
+            if item.request.batch:
+                writes.batches.append(_request(n, item.request.of_batch()))
         if item.instance is not None:
             writes.instances.append(_instance(n, item, item.instance, writes))
         for operation in item.operations:
