@@ -4,6 +4,8 @@ contract.
 
 from enum import IntEnum
 
+from services.domain.condition import Condition
+
 
 class OperationAction(IntEnum):
     """Which mutation it carries out."""
@@ -49,9 +51,27 @@ class Phase(IntEnum):
     REBOOTING = 7
 
 
+# What they are about, a host or any project, is not for tenants to know. Source: MECHANICS E7.
+OF_ADMINS = frozenset(
+    {
+        OperationAction.ENABLE_HOST,
+        OperationAction.DISABLE_HOST,
+        OperationAction.CREATE_PROJECT,
+        OperationAction.UPDATE_PROJECT,
+        OperationAction.DELETE_PROJECT,
+        OperationAction.UPDATE_QUOTA,
+    }
+)
 FINISHED = frozenset(OperationState) - {OperationState.RUNNING}
 
 
 def is_cancellable(action: OperationAction, phase: Phase) -> bool:
     """Whether it can be called off: only while nothing of it is done on any host."""
     return action is OperationAction.CREATE_INSTANCE and phase is Phase.PLACING
+
+
+def shown_to(*, cloud_admin: bool) -> tuple[Condition, ...]:
+    """What an operation must be for such a caller to see it at all."""
+    if cloud_admin:
+        return ()
+    return (Condition("action", tuple(str(a.value) for a in sorted(OF_ADMINS)), negated=True),)

@@ -159,6 +159,12 @@ CLOUD = (
         "Ask again after RetryInfo's delay; `stead status` shows what runs.",
     ),
     _call(
+        "READ_TOO_LONG",
+        (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE),
+        "The database was stopped after 2 s of one read; UNAVAILABLE where it was not a list's.",
+        "For a list: a smaller page, a narrower filter, or begin without a token. Else ask again.",
+    ),
+    _call(
         "PEER_UNREACHABLE",
         _AGAIN,
         "A part of the cloud did not answer in time.",

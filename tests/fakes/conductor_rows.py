@@ -21,6 +21,7 @@ from stead.v1 import (
 
 from services.domain.condition import LABEL_PREFIX, Condition, all_hold
 from services.domain.errors import OutOfRange
+from services.domain.operation import shown_to
 from tests.fakes.item_error import item_error
 
 INSTANCE = resource_pb2.RESOURCE_KIND_INSTANCE
@@ -256,4 +257,7 @@ def fields_of(row: resource_pb2.Resource) -> Mapping[str, str]:
 
 def sees(caller: conductor_pb2.Caller, row: resource_pb2.Resource) -> bool:
     """Whether the row exists for the caller."""
+    shown = shown_to(cloud_admin=caller.cloud_admin) if row.kind == OPERATION else ()
+    if shown and not all_hold(shown, fields_of(row).get):
+        return False
     return caller.cloud_admin or row.public or row.project_id in ("", caller.project_id)

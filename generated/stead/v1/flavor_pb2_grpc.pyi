@@ -39,7 +39,8 @@ class FlavorServiceStub:
     """Shows one size. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
     ListFlavors: _grpc.UnaryUnaryMultiCallable[_flavor_pb2.ListFlavorsRequest, _flavor_pb2.ListFlavorsResponse]
     """Lists the sizes on offer, oldest first, in pages.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     DeleteFlavor: _grpc.UnaryUnaryMultiCallable[_flavor_pb2.DeleteFlavorRequest, _flavor_pb2.DeleteFlavorResponse]
     """Takes a size off the offer; instances made from it keep it. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
@@ -55,7 +56,8 @@ class FlavorServiceAsyncStub(FlavorServiceStub):
     """Shows one size. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
     ListFlavors: _aio.UnaryUnaryMultiCallable[_flavor_pb2.ListFlavorsRequest, _flavor_pb2.ListFlavorsResponse]  # type: ignore[assignment]
     """Lists the sizes on offer, oldest first, in pages.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     DeleteFlavor: _aio.UnaryUnaryMultiCallable[_flavor_pb2.DeleteFlavorRequest, _flavor_pb2.DeleteFlavorResponse]  # type: ignore[assignment]
     """Takes a size off the offer; instances made from it keep it. Errors: NOT_FOUND (FLAVOR_NOT_FOUND)."""
@@ -86,7 +88,8 @@ class FlavorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flavor_pb2.ListFlavorsResponse, _abc.Awaitable[_flavor_pb2.ListFlavorsResponse]]:
         """Lists the sizes on offer, oldest first, in pages.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

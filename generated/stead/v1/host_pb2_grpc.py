@@ -75,7 +75,8 @@ class HostServiceServicer:
 
     def ListHosts(self, request, context):
         """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
-        INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class HostServiceStub:
     """Shows one host. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _grpc.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]
     """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
-    INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     WatchHosts: _grpc.UnaryStreamMultiCallable[_host_pb2.WatchHostsRequest, _host_pb2.WatchHostsResponse]
     """Streams every host, a mark that the snapshot is complete, and from then on each change, also of what is used; with a
@@ -59,7 +60,8 @@ class HostServiceAsyncStub(HostServiceStub):
     """Shows one host. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND)."""
     ListHosts: _aio.UnaryUnaryMultiCallable[_host_pb2.ListHostsRequest, _host_pb2.ListHostsResponse]  # type: ignore[assignment]
     """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
-    INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     WatchHosts: _aio.UnaryStreamMultiCallable[_host_pb2.WatchHostsRequest, _host_pb2.WatchHostsResponse]  # type: ignore[assignment]
     """Streams every host, a mark that the snapshot is complete, and from then on each change, also of what is used; with a
@@ -90,7 +92,8 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_pb2.ListHostsResponse, _abc.Awaitable[_host_pb2.ListHostsResponse]]:
         """Lists hosts in pages, all true to the same revision. Errors: PERMISSION_DENIED (ROLE_MISSING),
-        INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

@@ -42,7 +42,8 @@ class ImageServiceStub:
     """Shows one image. Errors: NOT_FOUND (IMAGE_NOT_FOUND), also for a private one of another project."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
     """Lists the project's images and the public ones, oldest first, in pages.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]
     """Removes an image; instances made from it keep running. Errors: NOT_FOUND (IMAGE_NOT_FOUND)."""
@@ -61,7 +62,8 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """Shows one image. Errors: NOT_FOUND (IMAGE_NOT_FOUND), also for a private one of another project."""
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
     """Lists the project's images and the public ones, oldest first, in pages.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _image_pb2.DeleteImageResponse]  # type: ignore[assignment]
     """Removes an image; instances made from it keep running. Errors: NOT_FOUND (IMAGE_NOT_FOUND)."""
@@ -95,7 +97,8 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]:
         """Lists the project's images and the public ones, oldest first, in pages.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

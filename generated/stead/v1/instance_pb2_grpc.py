@@ -130,7 +130,8 @@ class InstanceServiceServicer:
 
     def ListInstances(self, request, context):
         """Lists living instances in pages, all true to the same revision.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,7 +192,8 @@ class InstanceServiceServicer:
 
     def GetConsoleOutput(self, request, context):
         """Reads the newest part of what the guest wrote to its serial console.
-        Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
+        Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE),
+        RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL) where its project or its host serves all that it may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,6 +203,7 @@ class InstanceServiceServicer:
         """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
         callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
         Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+        RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL), UNAUTHENTICATED (TOKEN_EXPIRED) when the caller's token ends,
         OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -50,7 +50,8 @@ class InstanceServiceStub:
     """
     ListInstances: _grpc.UnaryUnaryMultiCallable[_instance_pb2.ListInstancesRequest, _instance_pb2.ListInstancesResponse]
     """Lists living instances in pages, all true to the same revision.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     UpdateInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.UpdateInstanceRequest, _instance_pb2.UpdateInstanceResponse]
     """Changes the name and labels of an instance. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), ABORTED (ETAG_MISMATCH),
@@ -83,12 +84,14 @@ class InstanceServiceStub:
     """
     GetConsoleOutput: _grpc.UnaryUnaryMultiCallable[_instance_pb2.GetConsoleOutputRequest, _instance_pb2.GetConsoleOutputResponse]
     """Reads the newest part of what the guest wrote to its serial console.
-    Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
+    Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE),
+    RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL) where its project or its host serves all that it may.
     """
     OpenConsole: _grpc.StreamStreamMultiCallable[_instance_pb2.OpenConsoleRequest, _instance_pb2.OpenConsoleResponse]
     """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
     callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
     Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+    RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL), UNAUTHENTICATED (TOKEN_EXPIRED) when the caller's token ends,
     OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
     """
 
@@ -114,7 +117,8 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     """
     ListInstances: _aio.UnaryUnaryMultiCallable[_instance_pb2.ListInstancesRequest, _instance_pb2.ListInstancesResponse]  # type: ignore[assignment]
     """Lists living instances in pages, all true to the same revision.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     UpdateInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.UpdateInstanceRequest, _instance_pb2.UpdateInstanceResponse]  # type: ignore[assignment]
     """Changes the name and labels of an instance. Errors: NOT_FOUND (INSTANCE_NOT_FOUND), ABORTED (ETAG_MISMATCH),
@@ -147,12 +151,14 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     """
     GetConsoleOutput: _aio.UnaryUnaryMultiCallable[_instance_pb2.GetConsoleOutputRequest, _instance_pb2.GetConsoleOutputResponse]  # type: ignore[assignment]
     """Reads the newest part of what the guest wrote to its serial console.
-    Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
+    Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE),
+    RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL) where its project or its host serves all that it may.
     """
     OpenConsole: _aio.StreamStreamMultiCallable[_instance_pb2.OpenConsoleRequest, _instance_pb2.OpenConsoleResponse]  # type: ignore[assignment]
     """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
     callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
     Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+    RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL), UNAUTHENTICATED (TOKEN_EXPIRED) when the caller's token ends,
     OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
     """
 
@@ -199,7 +205,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_instance_pb2.ListInstancesResponse, _abc.Awaitable[_instance_pb2.ListInstancesResponse]]:
         """Lists living instances in pages, all true to the same revision.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod
@@ -274,7 +281,8 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_instance_pb2.GetConsoleOutputResponse, _abc.Awaitable[_instance_pb2.GetConsoleOutputResponse]]:
         """Reads the newest part of what the guest wrote to its serial console.
-        Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE).
+        Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY) before a guest exists, UNAVAILABLE (HOST_UNREACHABLE),
+        RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL) where its project or its host serves all that it may.
         """
 
     @_abc_1.abstractmethod
@@ -286,6 +294,7 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Joins the caller to the guest's serial console: the first message opens it, later ones are what is typed. Any number of
         callers read, one writes. The stream begins at any offset that the host still keeps and loses no byte from there.
         Errors: FAILED_PRECONDITION (CONSOLE_NOT_READY, CONSOLE_IN_USE, CONSOLE_READ_ONLY), ABORTED (CONSOLE_TAKEN_OVER),
+        RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES, LANE_FULL), UNAUTHENTICATED (TOKEN_EXPIRED) when the caller's token ends,
         OUT_OF_RANGE (CONSOLE_OFFSET_GONE), UNAVAILABLE (HOST_UNREACHABLE).
         """
 

@@ -39,7 +39,8 @@ class KeyPairServiceStub:
     """Shows one key pair. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND), also for one of another project."""
     ListKeyPairs: _grpc.UnaryUnaryMultiCallable[_key_pair_pb2.ListKeyPairsRequest, _key_pair_pb2.ListKeyPairsResponse]
     """Lists the key pairs of the project in pages, all true to the same revision.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     DeleteKeyPair: _grpc.UnaryUnaryMultiCallable[_key_pair_pb2.DeleteKeyPairRequest, _key_pair_pb2.DeleteKeyPairResponse]
     """Forgets a key pair; instances made with it keep the key. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND)."""
@@ -55,7 +56,8 @@ class KeyPairServiceAsyncStub(KeyPairServiceStub):
     """Shows one key pair. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND), also for one of another project."""
     ListKeyPairs: _aio.UnaryUnaryMultiCallable[_key_pair_pb2.ListKeyPairsRequest, _key_pair_pb2.ListKeyPairsResponse]  # type: ignore[assignment]
     """Lists the key pairs of the project in pages, all true to the same revision.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     DeleteKeyPair: _aio.UnaryUnaryMultiCallable[_key_pair_pb2.DeleteKeyPairRequest, _key_pair_pb2.DeleteKeyPairResponse]  # type: ignore[assignment]
     """Forgets a key pair; instances made with it keep the key. Errors: NOT_FOUND (KEY_PAIR_NOT_FOUND)."""
@@ -86,7 +88,8 @@ class KeyPairServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_pair_pb2.ListKeyPairsResponse, _abc.Awaitable[_key_pair_pb2.ListKeyPairsResponse]]:
         """Lists the key pairs of the project in pages, all true to the same revision.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class OperationServiceStub:
-    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun.
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun. What was done to
+    hosts, projects and quotas only cloud admins see: to all others these operations do not exist.
     """
 
     def __init__(self, channel):
@@ -68,7 +69,8 @@ class OperationServiceStub:
 
 
 class OperationServiceServicer:
-    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun.
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun. What was done to
+    hosts, projects and quotas only cloud admins see: to all others these operations do not exist.
     """
 
     def GetOperation(self, request, context):
@@ -80,7 +82,8 @@ class OperationServiceServicer:
 
     def ListOperations(self, request, context):
         """Lists operations in pages, all true to the same revision.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,7 +164,8 @@ def add_OperationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationService:
-    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun.
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun. What was done to
+    hosts, projects and quotas only cloud admins see: to all others these operations do not exist.
     """
 
     @staticmethod

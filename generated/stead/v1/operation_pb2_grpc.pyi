@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationServiceStub:
-    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun."""
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun. What was done to
+    hosts, projects and quotas only cloud admins see: to all others these operations do not exist.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,7 +39,8 @@ class OperationServiceStub:
     """Shows one operation. Errors: NOT_FOUND (OPERATION_NOT_FOUND), also for one of another project."""
     ListOperations: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListOperationsRequest, _operation_pb2.ListOperationsResponse]
     """Lists operations in pages, all true to the same revision.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     WaitOperation: _grpc.UnaryUnaryMultiCallable[_operation_pb2.WaitOperationRequest, _operation_pb2.WaitOperationResponse]
     """Answers when the operation has ended, or with its present state after the timeout.
@@ -59,14 +62,17 @@ class OperationServiceStub:
 
 @_typing.type_check_only
 class OperationServiceAsyncStub(OperationServiceStub):
-    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun."""
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun. What was done to
+    hosts, projects and quotas only cloud admins see: to all others these operations do not exist.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOperation: _aio.UnaryUnaryMultiCallable[_operation_pb2.GetOperationRequest, _operation_pb2.GetOperationResponse]  # type: ignore[assignment]
     """Shows one operation. Errors: NOT_FOUND (OPERATION_NOT_FOUND), also for one of another project."""
     ListOperations: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListOperationsRequest, _operation_pb2.ListOperationsResponse]  # type: ignore[assignment]
     """Lists operations in pages, all true to the same revision.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     WaitOperation: _aio.UnaryUnaryMultiCallable[_operation_pb2.WaitOperationRequest, _operation_pb2.WaitOperationResponse]  # type: ignore[assignment]
     """Answers when the operation has ended, or with its present state after the timeout.
@@ -87,7 +93,9 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun."""
+    """Shows the work that stead has accepted from the caller's project, and calls off what has not begun. What was done to
+    hosts, projects and quotas only cloud admins see: to all others these operations do not exist.
+    """
 
     @_abc_1.abstractmethod
     def GetOperation(
@@ -104,7 +112,8 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.ListOperationsResponse, _abc.Awaitable[_operation_pb2.ListOperationsResponse]]:
         """Lists operations in pages, all true to the same revision.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

@@ -84,7 +84,8 @@ class ProjectServiceServicer:
 
     def ListProjects(self, request, context):
         """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

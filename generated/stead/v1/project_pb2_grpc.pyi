@@ -41,7 +41,8 @@ class ProjectServiceStub:
     """Shows one project: to everyone their own, to cloud admins any. Errors: NOT_FOUND (PROJECT_NOT_FOUND)."""
     ListProjects: _grpc.UnaryUnaryMultiCallable[_project_pb2.ListProjectsRequest, _project_pb2.ListProjectsResponse]
     """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     UpdateProject: _grpc.UnaryUnaryMultiCallable[_project_pb2.UpdateProjectRequest, _project_pb2.UpdateProjectResponse]
     """Changes what is said of a project. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (PROJECT_NOT_FOUND),
@@ -65,7 +66,8 @@ class ProjectServiceAsyncStub(ProjectServiceStub):
     """Shows one project: to everyone their own, to cloud admins any. Errors: NOT_FOUND (PROJECT_NOT_FOUND)."""
     ListProjects: _aio.UnaryUnaryMultiCallable[_project_pb2.ListProjectsRequest, _project_pb2.ListProjectsResponse]  # type: ignore[assignment]
     """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
-    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+    Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+    RESOURCE_EXHAUSTED (READ_TOO_LONG).
     """
     UpdateProject: _aio.UnaryUnaryMultiCallable[_project_pb2.UpdateProjectRequest, _project_pb2.UpdateProjectResponse]  # type: ignore[assignment]
     """Changes what is said of a project. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (PROJECT_NOT_FOUND),
@@ -104,7 +106,8 @@ class ProjectServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_project_pb2.ListProjectsResponse, _abc.Awaitable[_project_pb2.ListProjectsResponse]]:
         """Lists projects in the order of their ids, in pages: to cloud admins all, to others their own.
-        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED).
+        Errors: INVALID_ARGUMENT (FILTER_INVALID, ORDER_INVALID, PAGE_TOKEN_INVALID), OUT_OF_RANGE (REVISION_COMPACTED),
+        RESOURCE_EXHAUSTED (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

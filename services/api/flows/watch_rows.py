@@ -31,7 +31,7 @@ from services.api.logic.seal import Place, seal, unseal
 from services.domain.condition import Condition
 from services.domain.errors import CloudError, Invalid, OutOfRange, Unauthenticated
 from services.domain.kinds import ResourceKind
-from services.domain.operation import OperationState
+from services.domain.operation import OperationState, shown_to
 
 BOOKMARK_S = 30.0
 
@@ -144,10 +144,9 @@ class _Watch:
         self._ask = ask
         self._page_key = page_key
         self._checked_s = time.monotonic()
-        self._conditions = conditions_of(caller, ask.kind, ask.filter)
-        self._bound_to = watch_binding(
-            caller, ask.kind, project_id, text_of(self._conditions, ask.kind)
-        )
+        asked = conditions_of(caller, ask.kind, ask.filter)
+        self._conditions = (*asked, *_shown(caller, ask.kind))
+        self._bound_to = watch_binding(caller, ask.kind, project_id, text_of(asked, ask.kind))
 
     @property
     def _token(self) -> str:
@@ -277,6 +276,11 @@ class _Watch:
             metadata=metadata,
             retry_after_s=error.retry_after_s,
         )
+
+
+def _shown(caller: Caller, kind: ResourceKind) -> tuple[Condition, ...]:
+    """What the conductor sees to in what it reads for the caller, for what comes by the feed."""
+    return shown_to(cloud_admin=caller.cloud_admin) if kind is ResourceKind.OPERATION else ()
 
 
 def _present(kind: ResourceKind) -> tuple[Condition, ...]:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from stead.internal.v1 import conductor_pb2
 
-# More than an api has in flight, less than what could weigh a conductor down.
+# More than an api has in flight, less than what could weigh a conductor down. An answer counts
+# until it is written: who asks and does not listen is not heard any further.
 ROUNDS_MAX = 64
 
 Answer = Callable[[conductor_pb2.ConverseRequest], Awaitable[conductor_pb2.ConverseResponse]]
@@ -27,10 +28,7 @@ async def converse(
     free = asyncio.Semaphore(ROUNDS_MAX)
 
     async def work(round_: conductor_pb2.ConverseRequest) -> None:
-        try:
-            answers.put_nowait(await answer(round_))
-        finally:
-            free.release()
+        answers.put_nowait(await answer(round_))
 
     async def listen() -> None:
         async for round_ in rounds:
@@ -50,6 +48,7 @@ async def converse(
     try:
         while (told := await answers.get()) is not None:
             yield told
+            free.release()
         await attending
     finally:
         for task in (attending, *at_work):

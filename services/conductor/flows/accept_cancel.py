@@ -10,7 +10,7 @@ from services.conductor.logic import lifecycle
 from services.conductor.logic.rows import Item, OperationRow
 from services.domain.errors import WrongState
 from services.domain.kinds import ResourceKind
-from services.domain.operation import OperationAction
+from services.domain.operation import OperationAction, shown_to
 
 
 class CancelAcceptor:
@@ -37,7 +37,8 @@ class CancelAcceptor:
         )
 
     async def _operation(self, asked: Asked, operation_id: str) -> OperationRow:
-        query = Query(ResourceKind.OPERATION, operation_id, "", "", 1)
+        shown = shown_to(cloud_admin=asked.caller.cloud_admin)
+        query = Query(ResourceKind.OPERATION, operation_id, "", "", 1, conditions=shown)
         (page,) = await self._acceptance.store.records_read([query])
         for record in page.records:
             if asked.may_touch(record.project_id):

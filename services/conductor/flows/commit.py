@@ -14,6 +14,12 @@ from services.conductor.logic.rows import Committed, Item, Outcome
 from services.conductor.logic.weight import weight_of
 from services.runtime.lane import Lane
 
+# A round of dry runs holds what a commit needs: it is small, and while commits wait it lets them by
+# for a while.
+CHECKS_MAX = 32
+PAUSE_S = 0.01
+PAUSES_MAX = 10
+
 
 class Urgency(IntEnum):
     """What goes first when more waits than one round takes: what hosts saw and were given, then
@@ -35,7 +41,9 @@ class Committer:
         self._head = 0
         self._compacted = 0
         self._lane: Lane[Item, Outcome] = Lane(self._round, name="commits")
-        self._checks: Lane[Item, Outcome] = Lane(self._check_round, name="dry runs")
+        self._checks: Lane[Item, Outcome] = Lane(
+            self._check_round, name="dry runs", items_max=CHECKS_MAX
+        )
 
     async def commit(
         self,
@@ -50,16 +58,19 @@ class Committer:
         Raises Unavailable (DEADLINE_PASSED) where the `deadline` (by the loop's clock) passes while
         it waits: then it was not committed, NoCapacity (LANE_FULL) where too much waits.
         """
-        time_left_s = None
-        if deadline is not None:
-            time_left_s = deadline - asyncio.get_running_loop().time()
         return await self._lane.submit(
-            item, key, priority=urgency, size_bytes=weight_of(item), time_left_s=time_left_s
+            item,
+            key,
+            priority=urgency,
+            size_bytes=weight_of(item),
+            time_left_s=_time_left_s(deadline),
         )
 
-    async def check(self, item: Item, key: str = "") -> Outcome:
-        """What a commit would say of the item."""
-        return await self._checks.submit(item, key)
+    async def check(self, item: Item, key: str = "", *, deadline: float | None = None) -> Outcome:
+        """What a commit would say of the item. Raises as `commit` does."""
+        return await self._checks.submit(
+            item, key, size_bytes=weight_of(item), time_left_s=_time_left_s(deadline)
+        )
 
     async def run(self) -> None:
         """Runs the lanes until cancelled."""
@@ -86,4 +97,13 @@ class Committer:
         return list(outcomes)
 
     async def _check_round(self, items: Sequence[Item]) -> list[Outcome | Exception]:
+        # What is to be kept goes first, but may not keep a dry run waiting for ever.
+        for _ in range(PAUSES_MAX):
+            if not self._lane.waiting:
+                break
+            await asyncio.sleep(PAUSE_S)
         return list(await self._store.items_check(items))
+
+
+def _time_left_s(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - asyncio.get_running_loop().time()

@@ -65,6 +65,11 @@ class Query:
     pinned_revision: int = 0
     deleted: bool = False
 
+    @property
+    def is_page(self) -> bool:
+        """Whether more than one row may have to be looked at."""
+        return not self.id or self.pinned_revision > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -154,7 +159,7 @@ class Store(Protocol):
 
     async def records_read(self, queries: Sequence[Query]) -> list[Page]:
         """Records as of the newest commit or the pinned one. Raises OutOfRange
-        (REVISION_COMPACTED), Invalid (FILTER_INVALID).
+        (REVISION_COMPACTED), Invalid (FILTER_INVALID), NoCapacity (READ_TOO_LONG).
         """
         ...
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +17,13 @@ from hypothesis import strategies as st
 from services.conductor.edges.store import codec
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.edges.store.session import Session, settings_of
+from services.conductor.edges.store.session import READS, WRITES, Session
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Committed, FlavorRow, Item, Outcome
 from services.domain.condition import Condition
-from services.domain.errors import Invalid, Unavailable
+from services.domain.errors import CloudError, Invalid, NoCapacity, Unavailable
 from services.domain.instance import Power
 from services.domain.kinds import ResourceKind
 from services.domain.resources import Resources
@@ -136,8 +138,9 @@ async def test_who_waits_for_a_host_is_looked_at_every_second_for_ever(place: Pl
 
 
 async def test_every_session_has_its_time_limits(place: Place) -> None:
-    """Those that the server knows: transaction_timeout came with PostgreSQL 17."""
-    assert settings_of(15) == settings_of(16) == []
+    """Those that the server knows: transaction_timeout came with PostgreSQL 17. MECHANICS A6."""
+    assert len(READS.settings(16)) == 1
+    assert READS.statement_ms < READS.transaction_ms <= 2000 < WRITES.statement_ms
     session = Session(place.url, "limits")
 
     async def limits(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
@@ -162,6 +165,62 @@ async def test_a_statement_that_takes_too_long_is_unavailability_not_a_bug(place
     with pytest.raises(Unavailable):
         await session.run(slow)
     await session.close()
+
+
+@contextlib.asynccontextmanager
+async def locked(place: Place) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Nobody reads an instance: whatever a statement needs of them takes too long. Gives who holds
+    the lock.
+    """
+    holder = await asyncpg.connect(place.url)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE instance IN ACCESS EXCLUSIVE MODE")
+            yield holder
+    finally:
+        await holder.close()
+
+
+LISTED = Query(ResourceKind.INSTANCE, "", "p", "", 9)
+ONE = Query(ResourceKind.INSTANCE, new_id(), "", "", 1)
+HELD = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+
+async def held(holder: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Until somebody waits for the lock."""
+    for _ in range(6000):
+        if await holder.fetchval(HELD):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing waits for the lock")
+
+
+@pytest.mark.parametrize(("query", "kind"), [(LISTED, NoCapacity), (ONE, Unavailable)])
+async def test_a_read_that_takes_too_long_ends_and_is_not_tried_again(
+    place: Place, query: Query, kind: type[CloudError]
+) -> None:
+    """A list says so in a way that no client sends again as it was. MECHANICS A6."""
+    log = place.server.folder / "postgres.log"
+    before = log.read_text().count("due to statement timeout")
+    async with locked(place):
+        with pytest.raises(kind) as refused:
+            await place.store.records_read([query])
+    assert refused.value.reason == "READ_TOO_LONG"
+    assert log.read_text().count("due to statement timeout") == before + 1
+    assert len(await place.store.records_read([query])) == 1
+
+
+async def test_nothing_waits_for_a_page_but_pages(place: Place) -> None:
+    """Looks, creates and the heartbeat have a session of their own."""
+    await place.store.items_commit([Item(host=host())])
+    async with locked(place) as holder:
+        page = asyncio.create_task(place.store.records_read([LISTED]))
+        await held(holder)
+        assert await place.store.hosts_read(["h1"])
+        assert await place.store.catalog_read([(ResourceKind.FLAVOR, new_id())]) == {}
+        assert (await place.store.changes_read(1 << 62, 1)).head_revision
+        assert not page.done()
+    assert len(await page) == 1
 
 
 async def test_while_the_database_stays_away_refusals_come_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from services.conductor.flows.answer import Accepted
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.ports import Query
 from services.conductor.logic.rows import Caller, Record
+from services.domain.condition import Condition
 from services.domain.errors import (
     AlreadyExists,
     CloudError,
@@ -377,3 +378,46 @@ async def test_the_instances_of_a_batch_are_accepted_or_refused_one_by_one(place
         assert [r.error.reason for r in others] == ["REQUEST_ID_REUSED"] * 7
         assert place.sql("SELECT count(*) FROM instance") == "5", "none that only the other has"
         check_books(place)
+
+
+async def test_what_admins_do_to_hosts_and_projects_no_tenant_sees(place: Place) -> None:
+    """Not even of the project that the admin's token is of: by id, in lists, by filters, by calling
+    it off. The admin sees it there as ever. MECHANICS E7.
+    """
+    root = Caller("root", ME.project_id, cloud_admin=True)
+    async with conductor(place.url, Sent()) as made:
+        await made.greeter.greet(hello("h1"))
+        ids = await catalog(made)
+        await create(made, "web", ids)
+        done = [
+            await made.hosts.disable(asked("disable_host", caller=root), "h1", "broken fan"),
+            await made.hosts.enable(asked("enable_host", caller=root), "h1"),
+            await made.projects.create(asked("create_project", caller=root), "secret", "S"),
+            await made.projects.limit(
+                asked("update_quota", caller=root), "secret", UNUSED, mask=("*",), etag=""
+            ),
+            await made.projects.update(
+                asked("update_project", caller=root), "secret", "T", mask=("*",), etag=""
+            ),
+            await made.projects.delete(asked("delete_project", caller=root), "secret"),
+        ]
+        about = {one.operation.id for one in done}
+
+        async def seen(caller: Caller, query: Query) -> set[str]:
+            page = await made.reader.read(caller, query)
+            return {record.id for record in page.records}
+
+        kind, project_id = ResourceKind.OPERATION, ME.project_id
+        for listed in (
+            Query(kind, "", project_id, "", 50),
+            Query(kind, "", project_id, "", 50, (Condition("resource_id", ("h1", "secret")),)),
+        ):
+            assert not about & await seen(ME, listed)
+            assert about <= await seen(root, listed)
+        assert len(await seen(ME, Query(kind, "", project_id, "", 50))) == 1
+        for operation_id in about:
+            one = Query(kind, operation_id, "", "", 1)
+            assert await seen(ME, one) == set()
+            assert await seen(root, one) == {operation_id}
+            with pytest.raises(NotFound):
+                await made.cancels.cancel(asked("cancel_operation"), operation_id)

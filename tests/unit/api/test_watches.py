@@ -296,3 +296,25 @@ async def test_following_an_operation_ends_with_the_callers_token(
     with pytest.raises(Unauthenticated) as expired:
         await anext(rows)
     assert expired.value.reason == "TOKEN_EXPIRED"
+
+
+async def test_what_admins_do_to_hosts_and_projects_no_tenant_watches(
+    changelog: Changelog, feed: Feed
+) -> None:
+    """Also not where an admin's token is of the tenant's project. MECHANICS E7."""
+    ask = replace(SOON, kind=OPERATION)
+    admin = replace(ADMIN, project_id=MEMBER.project_id)
+    tenants, _ = await begun(changelog, feed, ask)
+    admins, _ = await begun(changelog, feed, ask, admin)
+    hidden = changelog.put("hidden", {"action": "12", "resource_id": "h1"}, kind=OPERATION)
+    shown = changelog.put("shown", {"action": "1", "resource_id": "i"}, kind=OPERATION)
+    await hear(feed, changelog)
+    of_tenant = await told(tenants, shown.revision)
+    of_admin = await told(admins, shown.revision)
+    assert [event.row.id for event in of_tenant if isinstance(event, Changed)] == ["shown"]
+    assert [event.row.id for event in of_admin if isinstance(event, Changed)] == [
+        hidden.id,
+        "shown",
+    ]
+    await tenants.aclose()
+    await admins.aclose()

@@ -115,6 +115,21 @@ async def test_no_more_rounds_are_in_flight_than_are_allowed() -> None:
         assert sorted(await rest) == list(range(ROUNDS_MAX + 10))
 
 
+async def test_who_does_not_take_its_answers_is_not_heard_any_further() -> None:
+    """What is kept for it is bounded: an answer counts until it is written."""
+    api, work = Api(), Work()
+    api.say(*range(ROUNDS_MAX + 10))
+    work.end(*range(ROUNDS_MAX + 10))
+    answers = converse(api.rounds(), work, asyncio.Event())
+    async with asyncio.timeout(60):
+        first = (await anext(answers)).number
+        for _ in range(20):
+            await settle()
+        assert len(work.begun) == ROUNDS_MAX
+        api.close()
+        assert sorted([first, *await numbers(answers)]) == list(range(ROUNDS_MAX + 10))
+
+
 async def test_a_stream_that_breaks_ends_its_rounds() -> None:
     """Nobody waits for their answers any more; what was committed is committed."""
     api, work = Api(), Work()

@@ -5,7 +5,7 @@ the next ones are pinned to its revision: rows that are older stand in the table
 brought back from the log (`pinned`). Source: MECHANICS E4, E6.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from services.conductor.edges.store.stretch import (
 )
 from services.conductor.flows.ports import Page, Query
 from services.conductor.logic.rows import Record
-from services.domain.errors import Invalid
+from services.domain.errors import Invalid, NoCapacity
 from services.domain.ids import is_row_id
 
 Connection = Any  # asyncpg.Connection is generic in its stubs only
@@ -35,22 +35,35 @@ ONE_NOUN = "SELECT {columns} FROM {table} WHERE {own} AND id = ANY ({ids})"
 async def answers(connection: Connection, queries: Sequence[Query], terms: Terms) -> list[Page]:
     """The pages of the queries, in order; questions for single newest records in one statement.
 
-    Raises Invalid (FILTER_INVALID, ORDER_INVALID), OutOfRange (REVISION_COMPACTED).
+    Raises Invalid (FILTER_INVALID, ORDER_INVALID), OutOfRange (REVISION_COMPACTED), NoCapacity
+    (READ_TOO_LONG).
     """
     for query in queries:
         conditions.check(query.kind, query.conditions)
     try:
-        single = [n for n, q in enumerate(queries) if q.id and not q.pinned_revision]
+        single = [n for n, q in enumerate(queries) if not q.is_page]
         found = await _singles(connection, [queries[n] for n in single], terms) if single else []
         pages = dict(zip(single, found, strict=True))
         for n, query in enumerate(queries):
             if n not in pages:
-                pages[n] = await _page(connection, query, terms)
+                pages[n] = await _bounded(_page(connection, query, terms))
     except asyncpg.DataError as error:
         raise Invalid(
             "FILTER_INVALID", f"no row has such a value: {error}", field="filter"
         ) from None
     return [pages[n] for n in range(len(queries))]
+
+
+async def _bounded(page: Awaitable[Page]) -> Page:
+    """No statement runs on for long, and the same again would take as long."""
+    try:
+        return await page
+    except asyncpg.QueryCanceledError as error:
+        raise NoCapacity(
+            "READ_TOO_LONG",
+            "this page takes too long to read; ask for fewer rows, narrow the filter, or begin "
+            "without a page token",
+        ) from error
 
 
 async def _singles(connection: Connection, queries: Sequence[Query], terms: Terms) -> list[Page]:

@@ -1,5 +1,5 @@
-"""The store over PostgreSQL: three sessions, so that commits, leases and reads never wait for each
-other.
+"""The store over PostgreSQL: four sessions, so that commits, leases, looks at single things and
+pages never wait for each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import asyncpg
 from services.conductor.edges.store import log, pages, queries
 from services.conductor.edges.store.bounds import USUAL_BOUNDS, Bounds
 from services.conductor.edges.store.commit import CHECK, COMMIT, Way, commit
-from services.conductor.edges.store.session import Session
+from services.conductor.edges.store.session import READS, Session
 from services.conductor.edges.store.stretch import Terms
 from services.conductor.flows.ports import (
     BeatAnswer,
@@ -121,7 +121,8 @@ class PostgresStore:
         self._width = bounds.partition
         self._commits = Session(url, "commits", self._connected)
         self._quiet = Session(url, "leases and looks", self._connected)
-        self._reads = Session(url, "reads", self._connected)
+        self._reads = Session(url, "reads", self._connected, limits=READS)
+        self._pages = Session(url, "pages", self._connected, limits=READS)
 
     async def _connected(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         row = await connection.fetchrow(HISTORY, self._width)
@@ -155,7 +156,16 @@ class PostgresStore:
 
     async def records_read(self, queries_: Sequence[Query]) -> list[Page]:
         """Records as of the newest commit or the pinned one."""
-        return await self._reads.run(lambda c: pages.answers(c, queries_, self._terms))
+        singles = [query for query in queries_ if not query.is_page]
+        found = iter(await self._records(self._reads, singles) if singles else ())
+        # A page may take many statements: whoever waits has a turn after each.
+        return [
+            (await self._records(self._pages, [query]))[0] if query.is_page else next(found)
+            for query in queries_
+        ]
+
+    async def _records(self, session: Session, queries_: Sequence[Query]) -> list[Page]:
+        return await session.run(lambda c: pages.answers(c, queries_, self._terms))
 
     async def projects_read(self, project_ids: Sequence[str]) -> dict[str, ProjectRow]:
         """Projects that live or use something."""
@@ -230,5 +240,5 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Drops all connections."""
-        for session in (self._commits, self._quiet, self._reads):
+        for session in (self._commits, self._quiet, self._reads, self._pages):
             await session.close()

@@ -8,6 +8,7 @@ session.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import asyncpg
@@ -21,7 +22,6 @@ TRY_FOR_S = 4.0
 PAUSE_S = 0.1
 SETTINGS = {
     "lock_timeout": "3s",
-    "statement_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
     "application_name": "stead-conductor",
     "jit": "off",
@@ -32,8 +32,27 @@ SETTINGS = {
     "enable_seqscan": "off",
 }
 
-# What only newer servers know, by the release that brought it. Above what one statement may take.
-SETTINGS_SINCE = {17: "SET transaction_timeout = '6s'"}
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one statement may take, and one transaction, which only newer servers bound; and
+    whether a statement that took too long is tried again.
+    """
+
+    statement_ms: int
+    transaction_ms: int
+    tries_again: bool
+
+    def settings(self, release: int) -> list[str]:
+        """The statements that set what a server of this release knows."""
+        told = [f"SET statement_timeout = {self.statement_ms}"]
+        since_17 = [f"SET transaction_timeout = {self.transaction_ms}"]
+        return told + (since_17 if release >= 17 else [])
+
+
+WRITES = Limits(5000, 6000, tries_again=True)
+# One open snapshot makes commits fall to a quarter. Source: MECHANICS A6.
+READS = Limits(1900, 2000, tries_again=False)
 
 # The connection, or the server behind it, went away: the outcome of what was sent is unknown.
 LOST = (
@@ -57,7 +76,6 @@ ROLLED_BACK = (
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidCachedStatementError,
-    asyncpg.QueryCanceledError,
     asyncpg.InsufficientResourcesError,
 )
 
@@ -72,9 +90,12 @@ class Session:
         url: str,
         name: str,
         on_connect: Callable[["asyncpg.Connection[asyncpg.Record]"], Awaitable[None]] | None = None,
+        *,
+        limits: Limits = WRITES,
     ) -> None:
         self._url = url
         self._name = name
+        self._limits = limits
         self._on_connect = on_connect
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._turn = asyncio.Lock()
@@ -86,7 +107,8 @@ class Session:
         """`work(connection)`, tried again for a few seconds while the database is away.
 
         Raises Unavailable (DATABASE_UNAVAILABLE) after that, and then at once until the database is
-        back; errors of the statement itself as they are.
+        back, Unavailable (READ_TOO_LONG) where what took too long is not tried again; errors of the
+        statement itself as they are.
         """
         async with self._turn:
             loop = asyncio.get_running_loop()
@@ -99,6 +121,14 @@ class Session:
                 except LOST as error:
                     await self.close()
                     trouble: Exception = error
+                except asyncpg.QueryCanceledError as error:
+                    if not self._limits.tries_again:
+                        raise Unavailable(
+                            "READ_TOO_LONG",
+                            "the database took too long over this; ask again later",
+                            retry_after_s=1.0,
+                        ) from error
+                    trouble = error
                 except ROLLED_BACK as error:
                     trouble = error
                 if loop.time() >= give_up_at:
@@ -124,7 +154,7 @@ class Session:
                 self._url, timeout=5, command_timeout=8, server_settings=SETTINGS
             )
             try:
-                for statement in settings_of(made.get_server_version().major):
+                for statement in self._limits.settings(made.get_server_version().major):
                     await made.execute(statement)
                 if self._on_connect is not None:
                     await self._on_connect(made)
@@ -133,8 +163,3 @@ class Session:
                 raise
             self._connection = made
         return self._connection
-
-
-def settings_of(release: int) -> list[str]:
-    """The statements that set what a server of this release knows beyond `SETTINGS`."""
-    return [statement for since, statement in SETTINGS_SINCE.items() if release >= since]
