@@ -2,8 +2,9 @@
 
 Method: a fresh cloud as `stead up` starts it, fake hosts in one process with a subject and a stream
 each; tokens, validation, quotas, fsync, logs and metrics on. One client on the same machine, told
-by its own watch. Each row is measured three times, after 200 creates that do not count, and the
-median of each figure stands; but pages, which are long, once. CPU is that of every process of the
+by its own watch. All rows are measured one after another, each after 200 creates that do not count,
+and that three times, so that what else the machine does falls on all of them; the median of each
+figure stands. Pages, which are long, are measured once. CPU is that of every process of the
 cloud, its supervisor too, and of the client. `echo` is grpc.health.v1's Check: an empty call
 through the same server and interceptors, which asks for no token. Writes build/bench.json, a list
 of rows, and a plot of it. Nothing is asserted.
@@ -14,7 +15,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -140,14 +142,18 @@ def scenarios(front: Front, an_id: str) -> Iterator[tuple[str, int, Callable[[],
     yield "batch_create", 8, lambda: batches(front, 8_000)
 
 
-async def median(front: Front, scenario: str, concurrency: int, works: Callable[[], Works]) -> Row:
-    """The median of each figure of three runs, each after a warm-up; of one for what is long."""
-    runs = []
-    for _ in range(1 if scenario in ONCE else REPEATS):
-        await emptied(front, await warmed(front))
-        runs.append(asdict(await measured(front, scenario, concurrency, works())))
+def medians(runs: Sequence[Row]) -> list[Row]:
+    """The median of each figure of the runs of each row."""
+    by_row = defaultdict(list)
+    for run in runs:
+        by_row[run.scenario, run.concurrency].append(asdict(run))
     figures = ("rate_per_s", "p50_ms", "p99_ms", "cpu_ms_per_op")
-    return Row(**(runs[0] | {name: statistics.median(r[name] for r in runs) for name in figures}))
+    return [
+        Row(
+            **(of_it[0] | {name: statistics.median(run[name] for run in of_it) for name in figures})
+        )
+        for of_it in by_row.values()
+    ]
 
 
 async def warmed(front: Front) -> list[Life]:
@@ -157,25 +163,34 @@ async def warmed(front: Front) -> list[Life]:
 
 
 async def measure(of: Cloud, flavor_id: str, image_id: str) -> list[Row]:
-    """All rows. Reads are of a cloud with a page of instances, boots of an empty one."""
-    rows = []
+    """All rows, each the median of its runs."""
+    runs: list[Row] = []
     async with (
         load(of.endpoint, of.token()) as client_,
         grpc.aio.insecure_channel(of.endpoint) as channel,
     ):
         await limited(channel, client_)
         front = Front(of, client_, channel, Meter(of), flavor_id, image_id)
-        there: list[Life] = []
-        for _ in range(PAGE // BATCH):
-            there += await client_.batch_create(flavor_id, image_id, BATCH)
-        for scenario, concurrency, works in scenarios(front, there[0].id):
-            if scenario == "create" and there:
-                await emptied(front, there)
-                there = []
-            row = await median(front, scenario, concurrency, works)
-            print(json.dumps(asdict(row)), flush=True)
-            rows.append(row)
-    return rows
+        for nth in range(REPEATS):
+            async for run in in_one_round(front, nth):
+                print(json.dumps(asdict(run)), flush=True)
+                runs.append(run)
+    return medians(runs)
+
+
+async def in_one_round(front: Front, nth: int) -> AsyncIterator[Row]:
+    """One run of each row after its warm-up; reads of a page of instances, boots of none."""
+    there: list[Life] = []
+    for _ in range(PAGE // BATCH):
+        there += await front.load.batch_create(front.flavor_id, front.image_id, BATCH)
+    for scenario, concurrency, works in scenarios(front, there[0].id):
+        if scenario in ONCE and nth > 0:
+            continue
+        if scenario == "create" and there:
+            await emptied(front, there)
+            there = []
+        await emptied(front, await warmed(front))
+        yield await measured(front, scenario, concurrency, works())
 
 
 async def limited(channel: grpc.aio.Channel, client_: Load) -> None:
