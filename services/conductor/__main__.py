@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from stead.internal.v1 import conductor_pb2_grpc
 from services.conductor.config import Settings
 from services.conductor.edges.bodies import MessageBodies
 from services.conductor.edges.bus import NatsBus
-from services.conductor.edges.figures import add_gauges
+from services.conductor.edges.figures import add_figures
 from services.conductor.edges.servicer import ConductorServicer, Flows
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
@@ -92,10 +92,13 @@ async def _connect(settings: Settings) -> tuple[CloudIdentity, bus.Bus]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """One conductor, joined: what it answers with, and what runs for as long as it lives."""
+    """One conductor, joined: what it answers with, what it has ended (see Committer), and what runs
+    for as long as it lives.
+    """
 
     flows: Flows
     decider: Decider
+    ended: Mapping[tuple[str, ...], int]
     forever: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
@@ -136,6 +139,7 @@ def _join(settings: Settings, store: PostgresStore, nats: NatsBus) -> Parts:
     return Parts(
         flows=Flows(acceptors, reader, observer, greeter, leaser),
         decider=Decider(committer, advancer, clock),
+        ended=committer.ended,
         forever=(
             committer.run,
             advancer.run,
@@ -169,9 +173,9 @@ async def main(stop: asyncio.Event) -> None:
             on_history=stop.set,
         )
         stack.push_async_callback(store.close)
-        add_gauges(meters, store.operations_count)
         nats = NatsBus(connection, cloud)
         parts = _join(settings, store, nats)
+        add_figures(meters, store.operations_count, parts.ended)
         servicer = ConductorServicer(parts.flows, store, cloud)
         server = rpc.server()
         conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, server)

@@ -1,7 +1,7 @@
 """The figures of a process, in the form that Prometheus reads.
 
 Owns the names of what every service counts: calls by method and code (rate, errors, duration), the
-rounds of its lanes, the process itself; and the gauges that a service adds, read when somebody
+rounds of its lanes, the process itself; and the figures that a service adds, read when somebody
 asks. Counting is cheap and elsewhere: `telemetry`, `lane`, `tally`.
 """
 
@@ -36,7 +36,8 @@ Read = Callable[[], Reading | Awaitable[Reading]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Gauge:
+class _Figure:
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily]
     name: str
     about: str
     labels: tuple[str, ...]
@@ -44,11 +45,11 @@ class _Gauge:
 
 
 class Meters:
-    """The gauges of one service, and the page with everything that its process counts."""
+    """The figures of one service, and the page with everything that its process counts."""
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._gauges: list[_Gauge] = []
+        self._figures: list[_Figure] = []
         self._registry = CollectorRegistry(auto_describe=False)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -57,14 +58,18 @@ class Meters:
         """Adds `stead_<name>`, read anew for each page; a reading that fails or takes longer than
         2 s is left out and logged.
         """
-        self._gauges.append(_Gauge(f"stead_{name}", about, labels, read))
+        self._figures.append(_Figure(GaugeMetricFamily, f"stead_{name}", about, labels, read))
+
+    def counter(self, name: str, about: str, read: Read, labels: tuple[str, ...] = ()) -> None:
+        """Adds `stead_<name>_total`, which never falls while the process lives; else as `gauge`."""
+        self._figures.append(_Figure(CounterMetricFamily, f"stead_{name}", about, labels, read))
 
     async def page(self) -> bytes:
         """Everything as it is now, as text."""
-        readings = await asyncio.gather(*(_reading(gauge) for gauge in self._gauges))
+        readings = await asyncio.gather(*(_reading(figure) for figure in self._figures))
         families = [
-            _gauge_family(gauge, reading)
-            for gauge, reading in zip(self._gauges, readings, strict=True)
+            _family(figure, reading)
+            for figure, reading in zip(self._figures, readings, strict=True)
             if reading is not None
         ]
         now = CollectorRegistry(auto_describe=False)
@@ -80,18 +85,18 @@ class _Families(Collector):
         return iter(self._families)
 
 
-async def _reading(gauge: _Gauge) -> Reading | None:
+async def _reading(figure: _Figure) -> Reading | None:
     try:
         async with asyncio.timeout(READ_S):
-            reading = gauge.read()
+            reading = figure.read()
             return await reading if inspect.isawaitable(reading) else reading
     except Exception as error:  # noqa: BLE001  # one figure that cannot be had must not hide the others
-        logger().warning("gauge not read", gauge=gauge.name, error=repr(error))
+        logger().warning("figure not read", figure=figure.name, error=repr(error))
         return None
 
 
-def _gauge_family(gauge: _Gauge, reading: Reading) -> Metric:
-    family = GaugeMetricFamily(gauge.name, gauge.about, labels=gauge.labels)
+def _family(figure: _Figure, reading: Reading) -> Metric:
+    family = figure.family(figure.name, figure.about, labels=figure.labels)
     if isinstance(reading, Mapping):
         for labels, value in reading.items():
             family.add_metric(labels, value)

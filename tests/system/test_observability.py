@@ -214,6 +214,29 @@ def test_the_conductor_shows_operations_by_state_and_age(
     assert ("stead_operations", key) not in figures(running, "conductor")
 
 
+def test_the_conductor_counts_the_operations_that_it_has_ended(
+    running: Cloud, public: Client, operation: operation_pb2.Operation
+) -> None:
+    """By what became of them: what fails can be told from what is done."""
+    huge = public.flavor("huge", vcpus=1024)
+    request = instance_pb2.CreateInstanceRequest(
+        request_id=new_id(),
+        name="homeless",
+        flavor_id=huge,
+        image_id=running.json("instance", "show", "observed")["image_id"],
+    )
+    public.call(public.instances.CreateInstance, request)
+    failed = {"action": "CREATE_INSTANCE", "state": "FAILED", "reason": "NO_VALID_HOST"}
+    done = {"action": "CREATE_INSTANCE", "state": "DONE", "reason": ""}
+
+    def count(labels: dict[str, str]) -> float:
+        key = ("stead_operations_ended_total", tuple(sorted(labels.items())))
+        return figures(running, "conductor").get(key, 0)
+
+    eventually(lambda: count(failed) == 1, "one operation that failed", within_s=60)
+    assert count(done) >= 1
+
+
 def test_every_figure_is_explained_and_every_explained_one_is_there(
     running: Cloud, public: Client, operation: operation_pb2.Operation
 ) -> None:

@@ -5,7 +5,8 @@ revisions; and the lane of dry runs, which changes nothing.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 from services.conductor.flows.ports import Bus, Store
@@ -32,10 +33,13 @@ class Urgency(IntEnum):
 
 
 class Committer:
-    """The one way to a commit; `memory` is what is known from it."""
+    """The one way to a commit; `memory` is what is known from it, `ended` counts the operations
+    that it has ended, by action, state and reason.
+    """
 
     def __init__(self, store: Store, bus: Bus) -> None:
         self.memory = Memory()
+        self.ended: Counter[tuple[str, ...]] = Counter()
         self._store = store
         self._bus = bus
         self._head = 0
@@ -92,6 +96,7 @@ class Committer:
             records.sort(key=lambda record: record.revision)
             self._head = max(self._head, records[-1].revision)
         self.memory.learn(items, outcomes, self._head)
+        self.ended.update(_ended(items, outcomes))
         if records:
             await self._bus.feed(records, self._head, compacted_revision=self._compacted)
         return list(outcomes)
@@ -107,3 +112,12 @@ class Committer:
 
 def _time_left_s(deadline: float | None) -> float | None:
     return None if deadline is None else deadline - asyncio.get_running_loop().time()
+
+
+def _ended(items: Sequence[Item], outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
+    for item, outcome in zip(items, outcomes, strict=True):
+        if isinstance(outcome, Committed):
+            for operation in item.operations:
+                if operation.finished:
+                    reason = operation.fault.reason if operation.fault else ""
+                    yield operation.action.name, operation.state.name, reason
