@@ -7,7 +7,6 @@ ACTIVE, exactly as many guests exist, and the ledger equals their sum.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -18,6 +17,8 @@ from pathlib import Path
 import pytest
 from stead.v1 import instance_pb2
 
+from services.compute.edges.drivers.fake_guest import FakeGuest
+from services.compute.edges.drivers.fake_journal import JOURNAL, read_guests
 from services.runtime.ids import new_id
 from tests.clouds import Client, Cloud, client, cloud, eventually, kernel_tar
 
@@ -26,9 +27,10 @@ HOSTS, INSTANCES = 50, 200
 ACTIVE = instance_pb2.INSTANCE_STATE_ACTIVE
 
 
-def guests_of(home: Path) -> list[dict[str, object]]:
+def guests_of(home: Path) -> list[FakeGuest]:
     """The guests that the fake driver keeps, straight from its files."""
-    return [json.loads(path.read_text()) for path in home.glob("compute/**/*-*-*-*-*.*.json")]
+    journals = home.glob(f"compute/**/{JOURNAL}")
+    return [guest for journal in journals for guest in read_guests(journal.parent).values()]
 
 
 def ledger(of: Cloud) -> tuple[str, str]:

@@ -26,8 +26,11 @@ class Agent:
         self.host_id = host_id
         self.sequence = 0
 
-    async def say(self, **said: Any) -> Any:
+    async def tell(self, **said: Any) -> None:
         await self.stream.write(Said(**said))
+
+    async def say(self, **said: Any) -> Any:
+        await self.tell(**said)
         return await asyncio.wait_for(self.stream.read(), 30)
 
     async def hello(self) -> pb.View:
@@ -37,11 +40,14 @@ class Agent:
         return view
 
     async def observe(self, instance_id: str, epoch: int, **seen: Any) -> Any:
+        return await self.say(observations=self.seen(instance_id, epoch, **seen))
+
+    def seen(self, instance_id: str, epoch: int, **seen: Any) -> pb.Observations:
         self.sequence += 1
         observation = pb.Observation(
             sequence=self.sequence, instance_id=instance_id, epoch=epoch, **seen
         )
-        return await self.say(observations=pb.Observations(observations=[observation]))
+        return pb.Observations(observations=[observation])
 
 
 @asynccontextmanager

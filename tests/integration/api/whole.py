@@ -3,19 +3,19 @@ door.
 """
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 from stead.internal.v1 import compute_pb2 as pb
 from stead.v1 import flavor_pb2, host_pb2, image_pb2, instance_pb2, operation_pb2
 
 from services.runtime import bus, subjects
 from tests.engines import PATIENCE_S, nats_server, postgres
 from tests.integration.api.cloud import CLOUD_ID, ApiCloud, User, new_id
-from tests.integration.api.test_ingress import agent
+from tests.integration.api.test_ingress import Agent, agent
 from tests.integration.api.uploads import imported
 
 BEAT_EVERY_S = 10.0
@@ -128,28 +128,36 @@ async def obedient(cloud: ApiCloud, host_id: str) -> AsyncIterator[None]:
                 try:
                     command = await asyncio.wait_for(wanted.get(), BEAT_EVERY_S)
                 except TimeoutError:
-                    await host.say(beat=pb.Beat())
+                    await host.tell(beat=pb.Beat())
                     continue
-                if not command.spec.present:
-                    await host.observe(command.instance_id, command.epoch, absent=True)
-                    continue
-                power = instance_pb2.INSTANCE_POWER_OFF
-                if command.spec.run:
-                    power = instance_pb2.INSTANCE_POWER_RUNNING
-                await host.observe(
-                    command.instance_id,
-                    command.epoch,
-                    applied_generation=command.generation,
-                    power=power,
-                )
+                await host.tell(observations=done(host, command))
 
-        obeying = asyncio.create_task(obey())
+        async def listen() -> None:
+            # Acknowledgements come when they come: nothing waits for them.
+            while await host.stream.read() is not grpc.aio.EOF:
+                pass
+
+        tasks = [asyncio.create_task(obey()), asyncio.create_task(listen())]
         try:
             yield
         finally:
-            obeying.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await obeying
+            for task in tasks:
+                task.cancel()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(result, Exception):
+                    raise result
+
+
+def done(host: Agent, command: pb.Wanted) -> pb.Observations:
+    """What a host says that has done what it was told."""
+    if not command.spec.present:
+        return host.seen(command.instance_id, command.epoch, absent=True)
+    power = instance_pb2.INSTANCE_POWER_OFF
+    if command.spec.run:
+        power = instance_pb2.INSTANCE_POWER_RUNNING
+    return host.seen(
+        command.instance_id, command.epoch, applied_generation=command.generation, power=power
+    )
 
 
 async def ended(user: User, operation: operation_pb2.Operation) -> int:
