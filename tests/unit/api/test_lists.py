@@ -24,17 +24,6 @@ ADMIN = Caller("root", "admin", Role.CLOUD_ADMIN, float(2**40))
 ASK = ListAsk(INSTANCE, 0, "")
 
 
-@pytest.fixture
-def changelog() -> Changelog:
-    return Changelog()
-
-
-@pytest.fixture
-async def feed(changelog: Changelog) -> AsyncIterator[Feed]:
-    async with replica(changelog) as made:
-        yield made
-
-
 async def listed(
     changelog: Changelog, feed: Feed, ask: ListAsk, caller: Caller = MEMBER
 ) -> ListPage:

@@ -1,7 +1,7 @@
 """Resume tokens: what they are good for, and what is read from the log."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -34,18 +34,6 @@ from tests.unit.api.watching import (
     told,
     watch,
 )
-
-
-@pytest.fixture
-def changelog() -> Changelog:
-    return Changelog()
-
-
-@pytest.fixture
-async def feed(changelog: Changelog) -> AsyncIterator[Feed]:
-    async with replica(changelog) as made:
-        yield made
-
 
 OTHERS: list[tuple[str, Callable[[WatchAsk], WatchAsk], Caller]] = [
     ("filter", lambda ask: replace(ask, filter='name = "b"'), MEMBER),

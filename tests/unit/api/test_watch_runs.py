@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -28,17 +28,6 @@ from tests.unit.api.watching import (
 
 MANY = replace(SOON, events_max=256)
 GRPC_BYTES_MAX = 4 * 1024 * 1024
-
-
-@pytest.fixture
-def changelog() -> Changelog:
-    return Changelog()
-
-
-@pytest.fixture
-async def feed(changelog: Changelog) -> AsyncIterator[Feed]:
-    async with replica(changelog) as made:
-        yield made
 
 
 @given(st.lists(st.integers(0, RUN_BYTES_MAX + 10)), st.integers(1, 5))

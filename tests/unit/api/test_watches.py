@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -43,17 +42,6 @@ from tests.unit.api.watching import (
     told,
     watch,
 )
-
-
-@pytest.fixture
-def changelog() -> Changelog:
-    return Changelog()
-
-
-@pytest.fixture
-async def feed(changelog: Changelog) -> AsyncIterator[Feed]:
-    async with replica(changelog) as made:
-        yield made
 
 
 async def test_a_list_goes_on_as_a_watch(changelog: Changelog, feed: Feed) -> None:

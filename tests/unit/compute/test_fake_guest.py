@@ -2,24 +2,8 @@
 
 import tracemalloc
 
-from services.compute.edges.drivers.fake_guest import CONSOLE_KEPT, FakeGuest
-
-GUEST = FakeGuest(
-    cloud_id="c",
-    instance_id="i",
-    epoch=1,
-    name="a",
-    project_id="p",
-    image="",
-    vcpus=1,
-    memory_mib=1,
-    disk_gib=1,
-    prepared=True,
-    power=1,
-    applied_generation=1,
-    starts=1,
-    console="",
-)
+from services.compute.edges.drivers.fake_guest import CONSOLE_KEPT
+from tests.unit.compute.fake_guests import GUEST
 
 
 def test_a_guest_counts_as_asked_in_each_line() -> None:

@@ -21,6 +21,7 @@ from services.compute.edges.drivers.fake_guest import FakeGuest
 from services.compute.edges.drivers.fake_journal import JOURNAL, Journal, read_guests
 from services.compute.logic.guest import Claim
 from services.domain.resources import Resources
+from tests.unit.compute.fake_guests import GUEST
 
 Guests = dict[Claim, FakeGuest]
 Change = FakeGuest | Claim
@@ -83,7 +84,7 @@ def test_wherever_it_is_cut_it_tells_of_a_moment_of_what_happened(
         whole = max(n for n, size in enumerate(sizes) if size <= cut)
         assert read_guests(folder) == moments(history)[whole]
         again = Journal(folder)
-        again.put(FakeGuest(**{**asdict(_GUEST), "instance_id": "after"}))
+        again.put(FakeGuest(**{**asdict(GUEST), "instance_id": "after"}))
         again.close()
         assert read_guests(folder).keys() - {("after", 1)} == moments(history)[whole].keys()
 
@@ -101,43 +102,25 @@ def test_opened_again_and_again_it_tells_the_same(history: list[Change]) -> None
             assert path.name == JOURNAL
 
 
-_GUEST = FakeGuest(
-    cloud_id="0123456789ab",
-    instance_id="i",
-    epoch=1,
-    name="web-1",
-    project_id="shop",
-    image="image",
-    vcpus=1,
-    memory_mib=64,
-    disk_gib=1,
-    prepared=True,
-    power=1,
-    applied_generation=1,
-    starts=1,
-    console="",
-)
-
-
 def test_it_does_not_grow_far_beyond_what_lives(tmp_path: Path, journal: Journal) -> None:
     said = 0
     for number in range(200):
-        journal.put(replace(_GUEST, applied_generation=number, console="x" * 40_000))
+        journal.put(replace(GUEST, applied_generation=number, console="x" * 40_000))
         said += 40_000
     assert said > 4 * fake_journal.SMALL_BYTES
     assert (tmp_path / JOURNAL).stat().st_size < 2 * fake_journal.SMALL_BYTES
     assert read_guests(tmp_path) == journal.guests
-    assert journal.guests[_GUEST.claim].applied_generation == 199
+    assert journal.guests[GUEST.claim].applied_generation == 199
 
 
 def test_a_large_one_is_written_anew_at_the_start(tmp_path: Path, journal: Journal) -> None:
-    journal.put(replace(_GUEST, console="x" * fake_journal.SMALL_BYTES))
-    journal.put(replace(_GUEST, applied_generation=99))
+    journal.put(replace(GUEST, console="x" * fake_journal.SMALL_BYTES))
+    journal.put(replace(GUEST, applied_generation=99))
     journal.close()
     assert (tmp_path / JOURNAL).stat().st_size > fake_journal.SMALL_BYTES
     again = Journal(tmp_path)
     assert (tmp_path / JOURNAL).stat().st_size < 1000
-    again.put(replace(_GUEST, instance_id="j"))
+    again.put(replace(GUEST, instance_id="j"))
     again.close()
     assert [guest.applied_generation for guest in read_guests(tmp_path).values()] == [99, 1]
 
@@ -145,29 +128,27 @@ def test_a_large_one_is_written_anew_at_the_start(tmp_path: Path, journal: Journ
 def test_guests_of_a_former_release_are_taken_over_once(tmp_path: Path) -> None:
     # Releases up to 0.2 wrote a page for each guest; the first of them had none of the later facts.
     later = ("console_offset", "typed", "boot", "was", "asked")
-    first = {key: value for key, value in asdict(_GUEST).items() if key not in later}
-    second = asdict(replace(_GUEST, instance_id="j", asked=(2, "1", 3.5)))
+    first = {key: value for key, value in asdict(GUEST).items() if key not in later}
+    second = asdict(replace(GUEST, instance_id="j", asked=(2, "1", 3.5)))
     for record in (first, second):
         path = tmp_path / f"{record['instance_id']}.1.json"
         path.write_bytes(json.dumps(record).encode().ljust(4096))
     (tmp_path / "k.1.new").write_bytes(b'{"cloud_id": "01')
     journal = Journal(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
-    journal.remove(_GUEST.claim)
+    journal.remove(GUEST.claim)
     journal.close()
-    assert read_guests(tmp_path) == {
-        ("j", 1): replace(_GUEST, instance_id="j", asked=(2, "1", 3.5))
-    }
+    assert read_guests(tmp_path) == {("j", 1): replace(GUEST, instance_id="j", asked=(2, "1", 3.5))}
 
 
 def test_what_could_not_be_written_did_not_happen(tmp_path: Path, journal: Journal) -> None:
-    journal.put(_GUEST)
+    journal.put(GUEST)
     journal.close()
     with pytest.raises(OSError, match="descriptor"):
-        journal.put(replace(_GUEST, applied_generation=7))
+        journal.put(replace(GUEST, applied_generation=7))
     with pytest.raises(OSError, match="descriptor"):
-        journal.remove(_GUEST.claim)
-    assert journal.guests == read_guests(tmp_path) == {_GUEST.claim: _GUEST}
+        journal.remove(GUEST.claim)
+    assert journal.guests == read_guests(tmp_path) == {GUEST.claim: GUEST}
 
 
 def test_the_journal_is_for_its_owner_alone(tmp_path: Path, journal: Journal) -> None:
