@@ -4,6 +4,7 @@ property unless hypothesis is told otherwise.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -15,6 +16,8 @@ from tests.examples import FEW
 
 # Before the command line's own profile, which wins.
 settings.load_profile(FEW)
+# What a shell starts in the background ignores it, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(

@@ -353,6 +353,9 @@ async def test_what_is_typed_reaches_the_guest_and_its_answer_the_log(
     async with driver.open_keyboard(identity) as keyboard:
         # The fake guest knows `count`; the real one knows functions.
         await keyboard.write(b"count() { seq $1; }\n")
+        if can.driver != "fake":
+            # What is typed while a shell is busy is echoed twice, by the terminal and by the shell.
+            await console_with(driver, identity, b"seq $1; }\r\nroot@web-1:/root# ")
         await keyboard.write(b"count 40\n")
         log = await console_with(driver, identity, b"\n40")
     assert b"count 40" in log.content
