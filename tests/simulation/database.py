@@ -1,0 +1,111 @@
+"""The database of a simulated cloud, and a conductor's way to it: away for a while, slow, and with
+answers that are lost after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+from services.conductor.edges.store.session import PAUSE_S, RETRY_AFTER_S, TRY_FOR_S
+from services.conductor.flows.audit_ports import Inventory
+from services.domain.errors import Unavailable
+from tests.fakes.store import MemoryStore
+from tests.simulation.loop import Being
+from tests.simulation.network import Network
+
+POSTGRES = "postgres"
+_SESSIONS = {
+    "items_commit": "commits",
+    "items_check": "commits",
+    "leases_renew": "quiet",
+    "leases_compare": "quiet",
+    "operations_take": "quiet",
+    "operations_count": "quiet",
+    "log_tend": "quiet",
+    "records_read": "pages",
+}
+
+
+class Database:
+    """The one truth. `lost` is of how many statements the answer is lost, done or not."""
+
+    def __init__(self, network: Network, rng: Random, store: MemoryStore) -> None:
+        self.network = network
+        self.rng = rng
+        self.store = store
+        self.up = True
+        self.lost = 0.0
+
+    def reaches(self, being: Being) -> bool:
+        """Whether the process can speak to it now."""
+        return self.up and self.network.passes(being.name, POSTGRES)
+
+
+class MemoryInventories:
+    """Takes what hosts say that they have. Nobody audits a simulated cloud from inside: its
+    checkers see everything.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def inventory_keep(self, inventory: Inventory) -> bool:
+        await asyncio.sleep(self._database.network.delay_s())
+        host = self._database.store.rows.hosts.get(inventory.host_id)
+        return host is not None and host.row.incarnation == inventory.incarnation
+
+
+class SimulatedStore:
+    """One conductor's store: implements `flows.ports.Store`, and does what a `Session` does where
+    the connection is lost: the same again for a few seconds.
+    """
+
+    def __init__(self, database: Database, being: Being) -> None:
+        self._database = database
+        self._being = being
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        session = _SESSIONS.get(name, "reads")
+        turn = self._turns.setdefault(session, asyncio.Lock())
+
+        async def call(*args: Any, **named: Any) -> Any:
+            async with turn:
+                return await self._tried(name, args, named)
+
+        return call
+
+    async def _tried(self, name: str, args: Any, named: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        give_up_at_s = loop.time() + TRY_FOR_S
+        while True:
+            done, answer = await self._once(name, args, named)
+            if done:
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+            if loop.time() + PAUSE_S >= give_up_at_s:
+                raise Unavailable(
+                    "DATABASE_UNAVAILABLE", "the database did not answer",
+                    retry_after_s=RETRY_AFTER_S,
+                )  # fmt: skip
+            await asyncio.sleep(PAUSE_S)
+
+    async def _once(self, name: str, args: Any, named: Any) -> tuple[bool, Any]:
+        database = self._database
+        network, rng = database.network, database.rng
+        await asyncio.sleep(network.delay_s())
+        if not database.reaches(self._being) or rng.random() < database.lost:
+            return False, None
+        answer: Any
+        try:
+            answer = await getattr(database.store, name)(*args, **named)
+        except Exception as error:  # noqa: BLE001  # what the statement says, its caller hears
+            answer = error
+        await asyncio.sleep(network.delay_s())
+        # The connection may have died between the commit and its answer.
+        return database.reaches(self._being) and rng.random() >= database.lost, answer

@@ -1,0 +1,143 @@
+"""One run of a seed: a cloud, users, trouble, healing, quiet; and what is to be judged of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.runtime.log import logger
+from tests.checkers.history import History, HostEvent
+from tests.simulation import nemesis
+from tests.simulation.dump import dump_of
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.users import User, Watcher, Work
+from tests.simulation.world import Shape, World
+
+QUIET_S_MAX = 1800.0
+LOOK_S = 2.0
+WARM_S = 8.0
+PROJECTS = ("p", "q")
+
+
+@dataclass(slots=True)
+class Told:
+    """What came of a run. `troubles` are what the run itself found wrong."""
+
+    seed: int
+    ops: int
+    trace: str
+    steps: int
+    virtual_s: float
+    quiet_s: float
+    history: History
+    troubles: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+def run_seed(seed: int, ops: int, *, faults: bool = True, shape: Shape | None = None) -> Told:
+    """Runs it; the same arguments give the same run."""
+    was_on = gc.isenabled()
+    # When something is collected must not hang on what ran before; and what is left of processes
+    # that were killed ends with their world, with complaints that nobody needs.
+    gc.disable()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with _silent(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            told = _run(seed, ops, faults=faults, shape=shape)
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        if was_on:
+            gc.enable()
+    return told
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing is logged: a run is looked into by running it again."""
+    before = structlog.get_config()
+    if "STEAD_LOG_LEVEL" not in os.environ:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        logger.cache_clear()
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        logger.cache_clear()
+
+
+def _run(seed: int, ops: int, *, faults: bool, shape: Shape | None) -> Told:
+    world = World(f"{seed}/{ops}/{faults}", shape or nemesis.shape_of(seed))
+    try:
+        told: Told = world.loop.run_until_complete(_live(world, seed, ops, faults=faults))
+        return told
+    finally:
+        world.loop.close()
+
+
+async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
+    work, evil = Work(left=ops), Nemesis(world)
+    await world.open()
+    await asyncio.sleep(WARM_S)
+    watchers = [Watcher(world, work, f"watcher {p or 'all'}", p) for p in (*PROJECTS, "")]
+    watching = [world.users.spawn(w.live(), name=w.name) for w in watchers]
+    users = [User(world, work, f"user-{n}", PROJECTS[n % 2]) for n in range(4)]
+    living = [world.users.spawn(user.live()) for user in users]
+    hurting = world.users.spawn(evil.live()) if faults else None
+    await asyncio.gather(*living)
+    if hurting is not None:
+        hurting.cancel()
+    evil.heal()
+    healed_s = world.loop.time()
+    quiet = await _until_quiet(world, watchers)
+    for task in watching:
+        task.cancel()
+    told = Told(
+        seed, ops, f"{world.loop.crc:08x}-{world.loop.steps}", world.loop.steps,
+        world.loop.time(), world.loop.time() - healed_s,
+        History(work.calls, work.seen, _events(world), dump_of(world)),
+        [*world.crashes, *world.loop.errors, *work.troubles], dict(evil.done),
+    )  # fmt: skip
+    if not quiet:
+        told.troubles.append(f"not quiet {QUIET_S_MAX:.0f} s after the last fault was healed")
+        told.troubles += _unsettled(world, watchers)
+    return told
+
+
+def _events(world: World) -> list[HostEvent]:
+    events = [event for machine in world.machines.values() for event in machine.events]
+    return sorted(events, key=lambda event: event.at_s)
+
+
+async def _until_quiet(world: World, watchers: list[Watcher]) -> bool:
+    until_s = world.loop.time() + QUIET_S_MAX
+    while world.loop.time() < until_s:
+        await asyncio.sleep(LOOK_S)
+        if not _unsettled(world, watchers):
+            return True
+    return False
+
+
+def _unsettled(world: World, watchers: list[Watcher]) -> list[str]:
+    """What is still to be done."""
+    rows = world.store.rows
+    found = [f"operation {id_} of {i} is under way" for i, id_ in rows.under_way.items()]
+    found += [
+        f"a claim is {c.role.name}: {c.instance_id} {c.epoch} on {c.host_id}"
+        for c in rows.claims.values()
+        if c.role.name != "HOLDER"
+    ]
+    found += [
+        f"{w.name} is at {w.revision} of {rows.head}" for w in watchers if w.revision < rows.head
+    ]
+    return found

@@ -1,0 +1,296 @@
+"""Users of a simulated cloud: they create, start, stop, reboot, rename and delete at random, again
+with the same request id while nobody knows, and watch through every cut.
+
+Owns what they were told. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from google.protobuf import duration_pb2, field_mask_pb2
+from stead.v1 import instance_pb2
+
+from services.api.flows.ports import Accepted
+from services.api.flows.watch_rows import (
+    Bookmark,
+    Changed,
+    Existing,
+    Left,
+    SnapshotDone,
+    WatchAsk,
+    WatchEvent,
+    watch_rows,
+)
+from services.api.logic.caller import Caller, Role
+from services.domain.errors import CloudError, Unavailable
+from services.domain.kinds import ResourceKind
+from tests.checkers.history import Call, Ending, Mark, Seen, Sign
+from tests.simulation.parts import PAGE_KEY, ApiDoor
+from tests.simulation.world import World
+
+State = instance_pb2.InstanceState
+TRIES_MAX = 12
+LIVING_MAX = 12
+BOOKMARK_S = 5.0
+SILENCE_S = 12.0
+RESUMED = frozenset("WATCH_TOO_SLOW API_STOPPING TOKEN_EXPIRED LANE_FULL TOO_MANY_WATCHES".split())
+
+
+@dataclass(slots=True)
+class Work:
+    """What is left to be asked for, and what came of it."""
+
+    left: int
+    calls: list[Call] = field(default_factory=list)
+    seen: list[Seen | Mark] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def caller_of(project_id: str, *, admin: bool = False) -> Caller:
+    """Somebody of a project, or of the cloud."""
+    role = Role.CLOUD_ADMIN if admin else Role.MEMBER
+    return Caller(f"user of {project_id}", project_id, role, math.inf)
+
+
+class User:
+    """One user of a project: one wish at a time."""
+
+    def __init__(self, world: World, work: Work, name: str, project_id: str) -> None:
+        self._world = world
+        self._work = work
+        self._name = name
+        self._rng: Random = world.draws(name)
+        self._caller = caller_of(project_id)
+        self._known: dict[str, int] = {}
+        self._serial = 0
+
+    async def live(self) -> None:
+        """Asks until nothing is left to be asked for."""
+        while self._work.left > 0:
+            self._work.left -= 1
+            await self._one()
+            await asyncio.sleep(self._rng.expovariate(1.0))
+
+    async def _one(self) -> None:
+        rng, known = self._rng, self._known
+        if not known or (len(known) < LIVING_MAX and rng.random() < 0.4):
+            await self._create()
+            return
+        chosen = rng.choice(list(known))
+        state = known[chosen]
+        moves = ["Delete", "Delete", "Rename", "Stop"]
+        if state == State.INSTANCE_STATE_STOPPED:
+            moves = ["Start", "Start", "Delete", "Rename"]
+        elif state == State.INSTANCE_STATE_ACTIVE:
+            moves = ["Stop", "Reboot", "Delete", "Rename"]
+        elif rng.random() < 0.6:
+            await self._look(chosen)
+            return
+        move = rng.choice(moves)
+        wish = self._wish(move, chosen)
+        await self._ask("UpdateInstance" if move == "Rename" else f"{move}Instance", wish, chosen)
+
+    def _wish(self, move: str, instance_id: str) -> Any:
+        request_id, rng = self._world.ids.new_id(), self._rng
+        if move == "Rename":
+            return instance_pb2.UpdateInstanceRequest(
+                request_id=request_id, id=instance_id, name=self._name_of_a_new(),
+                update_mask=field_mask_pb2.FieldMask(paths=["name"]),
+            )  # fmt: skip
+        if move == "Stop":
+            grace = duration_pb2.Duration(seconds=rng.choice([0, 2, 20]))
+            return instance_pb2.StopInstanceRequest(
+                request_id=request_id, id=instance_id, timeout=grace
+            )
+        if move == "Reboot":
+            kinds = [instance_pb2.REBOOT_KIND_HARD, instance_pb2.REBOOT_KIND_SOFT]
+            return instance_pb2.RebootInstanceRequest(
+                request_id=request_id, id=instance_id, kind=rng.choice(kinds)
+            )
+        make = {
+            "Delete": instance_pb2.DeleteInstanceRequest,
+            "Start": instance_pb2.StartInstanceRequest,
+        }[move]
+        return make(request_id=request_id, id=instance_id)
+
+    def _name_of_a_new(self) -> str:
+        self._serial += 1
+        luck = self._rng.random()
+        if luck < 0.03:
+            return "twice"
+        prefix = "fail-" if luck < 0.08 else "flaky-" if luck < 0.13 else ""
+        prefix = prefix or ("deaf-" if luck < 0.16 else "")
+        return f"{prefix}{self._name}-{self._serial}"
+
+    async def _create(self) -> None:
+        wish = instance_pb2.CreateInstanceRequest(
+            request_id=self._world.ids.new_id(),
+            name=self._name_of_a_new(),
+            flavor_id=self._world.flavor_id,
+            image_id=self._world.image_id,
+        )
+        await self._ask("CreateInstance", wish, "")
+
+    async def _look(self, instance_id: str) -> None:
+        """Not a mutation."""
+        try:
+            row = await self._world.ask(
+                self._rng.choice(self._world.apis),
+                lambda door: door.conductor.row_read(
+                    self._caller, ResourceKind.INSTANCE, instance_id
+                ),
+            )
+        except CloudError:
+            return
+        if row is None or row.deleted:
+            self._known.pop(instance_id, None)
+        else:
+            self._learn(row.body)
+
+    def _learn(self, body: bytes) -> None:
+        instance = instance_pb2.Instance.FromString(body)
+        if instance.state == State.INSTANCE_STATE_DELETED:
+            self._known.pop(instance.id, None)
+        else:
+            self._known[instance.id] = instance.state
+
+    async def _ask(self, method: str, wish: Any, resource_id: str) -> None:
+        rng = self._rng
+        if rng.random() < 0.05:
+            # Twice at once, as by a client that does not wait for its first try.
+            twin = asyncio.create_task(self._try(method, wish, resource_id))
+            known = await self._until_known(method, wish, resource_id)
+            await twin
+        else:
+            known = await self._until_known(method, wish, resource_id)
+        if known and rng.random() < 0.06:
+            await self._try(method, wish, resource_id)
+        if known and rng.random() < 0.03 and method == "CreateInstance":
+            other = instance_pb2.CreateInstanceRequest()
+            other.CopyFrom(wish)
+            other.name += "-other"
+            await self._try(method, other, resource_id)
+
+    async def _until_known(self, method: str, wish: Any, resource_id: str) -> bool:
+        for again in range(TRIES_MAX):
+            call = await self._try(method, wish, resource_id)
+            if call.ending is not Ending.UNKNOWN:
+                return call.ending is Ending.OK
+            await asyncio.sleep(min(4.0, 0.1 * 2**again) * self._rng.uniform(0.5, 1.0))
+        return False
+
+    async def _try(self, method: str, wish: Any, resource_id: str) -> Call:
+        world, loop = self._world, self._world.loop
+        invoked_s, ending, reason, operation_id = loop.time(), Ending.OK, "", ""
+        try:
+            accepted: Accepted = await world.ask(
+                self._rng.choice(world.apis),
+                lambda door: door.conductor.wish_accept(self._caller, wish),
+            )
+        except CloudError as error:
+            reason = error.reason
+            ending = Ending.UNKNOWN if isinstance(error, Unavailable) else Ending.REFUSED
+            if reason == "INSTANCE_NOT_FOUND":
+                self._known.pop(resource_id, None)
+        else:
+            resource_id = accepted.resource.id
+            operation_id = accepted.operation.id if accepted.operation else ""
+            self._learn(accepted.resource.body)
+        call = Call(
+            self._name, method, self._caller.project_id, wish.request_id, fingerprint(wish),
+            invoked_s, loop.time(), ending, reason, resource_id, operation_id,
+        )  # fmt: skip
+        self._work.calls.append(call)
+        return call
+
+
+class Watcher:
+    """One watch through any number of connections, of a project or of the whole cloud."""
+
+    def __init__(self, world: World, work: Work, name: str, project_id: str) -> None:
+        self.name = name
+        self.revision = 0
+        self._world = world
+        self._work = work
+        self._rng = world.draws(name)
+        self._project_id = project_id
+        self._caller = caller_of(project_id or "cloud", admin=not project_id)
+        self._token = ""
+
+    async def live(self) -> None:
+        """Watches until cancelled; now and then it goes away by itself and comes back."""
+        while True:
+            try:
+                async with asyncio.timeout(self._rng.expovariate(1 / 60)):
+                    await self._follow()
+            except TimeoutError:
+                pass
+            except CloudError as error:
+                self._refused(error)
+            await asyncio.sleep(self._rng.uniform(0.1, 2.0))
+
+    def _refused(self, error: CloudError) -> None:
+        if error.reason == "REVISION_COMPACTED":
+            self._token = ""
+            self._note(Sign.COMPACTED)
+        elif not isinstance(error, Unavailable) and error.reason not in RESUMED:
+            self._work.troubles.append(f"{self.name} was refused: {error!r}")
+
+    async def _follow(self) -> None:
+        ask = WatchAsk(
+            ResourceKind.INSTANCE,
+            resume_token=self._token,
+            all_projects=not self._project_id,
+            bookmark_s=BOOKMARK_S,
+            events_max=self._rng.choice([1, 16]),
+        )
+
+        def watch(door: ApiDoor) -> AsyncIterator[Any]:
+            return watch_rows(door.conductor, door.feed, self._caller, ask, page_key=PAGE_KEY)
+
+        self._note(Sign.RESUMED if self._token else Sign.BEGUN)
+        slot = self._rng.choice(self._world.apis)
+        async for run in self._world.stream(slot, watch, SILENCE_S):
+            for event in run:
+                self._take(event)
+            self._token = run[-1].resume_token or self._token
+
+    def _take(self, event: WatchEvent) -> None:
+        match event:
+            case SnapshotDone():
+                self.revision = event.revision
+                self._note(Sign.DONE, event.revision)
+            case Bookmark():
+                self.revision = event.revision
+                self._note(Sign.BOOKMARK, event.revision)
+            case Existing() | Changed() | Left():
+                row = event.row
+                instance = instance_pb2.Instance.FromString(row.body)
+                state = instance_pb2.InstanceState.Name(instance.state)
+                snapshot = isinstance(event, Existing)
+                if not snapshot:
+                    self.revision = event.revision
+                self._work.seen.append(
+                    Seen(
+                        self.name, row.project_id, "instance", row.id, row.version, row.revision,
+                        state.removeprefix("INSTANCE_STATE_"), row.deleted, snapshot,
+                    )
+                )  # fmt: skip
+
+    def _note(self, sign: Sign, revision: int = 0) -> None:
+        self._work.seen.append(Mark(self.name, sign, revision, self._project_id))
+
+
+def fingerprint(wish: Any) -> str:
+    """Names what was asked for, whoever asks and under whatever request id."""
+    content = type(wish)()
+    content.CopyFrom(wish)
+    content.request_id = ""
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
