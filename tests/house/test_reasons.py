@@ -22,15 +22,16 @@ CODE_OF_KIND["Illegal"] = "FAILED_PRECONDITION"
 NOUNS = "|".join(kind.name for kind in ResourceKind)
 
 
-def places() -> list[written.Given]:
+@functools.cache
+def places() -> tuple[written.Given, ...]:
     """Every place in services/ that gives a reason."""
-    return [
+    return tuple(
         place
         for path in sorted((ROOT / "services").rglob("*.py"))
         if not path.name.startswith("reason")
         for place in written.given(path)
         if not (place.by == "Refusal" and "cli" not in place.path.parts)
-    ]
+    )
 
 
 def where(place: written.Given) -> str:
@@ -60,17 +61,21 @@ def texts_of(module: ast.Module) -> Iterator[str]:
             yield node.value
 
 
+def words_of(path: pathlib.Path) -> set[str]:
+    """Upper-case words in the texts of a file, less the reasons that it gives by itself: who makes
+    the error has not provoked it.
+    """
+    texts = texts_of(ast.parse(path.read_text()))
+    words = {word for text in texts for word in re.findall(r"\b[A-Z][A-Z0-9_]+\b", text)}
+    return words - {name for p in written.given(path) if p.by != "pair" for name in names(p)}
+
+
 @functools.cache
 def words_of_tests() -> frozenset[str]:
-    """Upper-case words in the texts of tests; comments, docstrings and fakes do not count."""
-    texts = [
-        text
-        for path in (ROOT / "tests").rglob("test_*.py")
-        # House tests write of reasons, and provoke none.
-        if not {"house", "fakes"} & set(path.parts)
-        for text in texts_of(ast.parse(path.read_text()))
-    ]
-    return frozenset(w for text in texts for w in re.findall(r"\b[A-Z][A-Z0-9_]+\b", text))
+    """What tests name; comments, docstrings and fakes do not count."""
+    paths = (ROOT / "tests").rglob("test_*.py")
+    # House tests write of reasons, and provoke none.
+    return frozenset().union(*(words_of(p) for p in paths if not {"house", "fakes"} & {*p.parts}))
 
 
 def test_no_reason_is_registered_twice() -> None:
@@ -131,6 +136,20 @@ def test_every_registered_reason_is_named_by_a_test_that_provokes_it(met: Met) -
     words = words_of_tests()
     unseen = [reason.name for reason in ALL if reason.met is met and reason.name not in words]
     assert unseen == []
+
+
+def test_a_test_that_makes_an_error_by_itself_does_not_provoke_its_reason(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Nor does one that only writes of it."""
+    source = tmp_path / "test_it.py"
+    source.write_text(
+        '"""Of TOLD_HERE."""\n'
+        "fake = Unavailable('MADE_HERE', 'x')\n"
+        "assert seen(fake).reason == 'MADE_HERE'\n"
+        "assert answer.reason == 'PROVOKED'\n"
+    )
+    assert words_of(source) == {"PROVOKED"}
 
 
 def test_what_cannot_be_read_is_seen(tmp_path: pathlib.Path) -> None:

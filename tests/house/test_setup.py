@@ -9,9 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
+
+import run_tests as rooms
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -256,6 +259,18 @@ def test_clean_refuses_while_something_runs_from_here(whole: pathlib.Path) -> No
     assert (whole / ".venv").exists()
 
 
+def run_tests(clone: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `make test` runs, in the clone."""
+    return subprocess.run(
+        [sys.executable, "scripts/run_tests.py", "test", *arguments],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "code", "closing"),
     [
@@ -269,18 +284,54 @@ def test_a_run_of_tests_ends_with_what_pytest_says(
 ) -> None:
     (clone / "tests/unit").mkdir(parents=True)
     (clone / "tests/unit/test_it.py").write_text(body)
-    ended = subprocess.run(
-        [sys.executable, "scripts/run_tests.py", "test"],
-        cwd=clone,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ended = run_tests(clone)
     assert ended.returncode == code
     assert closing in ended.stdout.splitlines()[-1]
     figures = json.loads((clone / "build/test.json").read_text())
     assert (figures["passed"], figures["failed"]) == (int(code == 0), int(code == 1))
+
+
+def test_workers_share_the_files_and_one_line_closes_the_run(clone: pathlib.Path) -> None:
+    (clone / "tests/unit").mkdir(parents=True)
+    body = """
+        import os, pathlib
+        SEEN, WORKER = pathlib.Path("seen") / __name__, os.environ["PYTEST_XDIST_WORKER"]
+        def test_a():
+            SEEN.write_text(WORKER)
+        def test_b():
+            assert SEEN.read_text() == WORKER
+    """
+    (clone / "seen").mkdir()
+    for name in ("one", "two", "three"):
+        (clone / f"tests/unit/test_{name}.py").write_text(textwrap.dedent(body))
+    (clone / "tests/unit/test_four.py").write_text("def test_c():\n    assert False, 'why'\n")
+    ended = run_tests(clone)
+    assert ended.returncode == 1
+    assert "AssertionError: why" in ended.stdout
+    assert " 1 failed, 6 passed in " in ended.stdout.splitlines()[-1]
+    assert len({path.read_text() for path in (clone / "seen").iterdir()}) == 2
+    figures = json.loads((clone / "build/test.json").read_text())
+    assert (figures["passed"], figures["failed"]) == (6, 1)
+    assert figures["failures"] == ["tests/unit/test_four.py::test_c"]
+
+
+def test_arguments_go_to_pytest_and_one_file_needs_no_workers(clone: pathlib.Path) -> None:
+    (clone / "tests/unit").mkdir(parents=True)
+    for name in ("one", "two"):
+        body = f"def test_{name}(): pass\ndef test_more(): pass\n"
+        (clone / f"tests/unit/test_{name}.py").write_text(body)
+    chosen = run_tests(clone, "-k", "one and not more")
+    assert chosen.returncode == 0
+    assert " 1 passed" in chosen.stdout.splitlines()[-1]
+    named = run_tests(clone, "tests/unit/test_two.py", "-x")
+    assert " 2 passed" in named.stdout.splitlines()[-1]
+    assert "worker" not in named.stdout
+
+
+def test_every_folder_with_tests_is_a_room() -> None:
+    top = ROOT / "tests"
+    found = {path.relative_to(top).parts[0] for path in top.rglob("test_*.py")}
+    assert found <= set(rooms.ROOMS)
 
 
 def test_ci_fails_when_make_test_fails(clone: pathlib.Path) -> None:
