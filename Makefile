@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-all demo down clean proto release bench lock format
+.PHONY: help setup check test test-all sim chaos demo down clean proto release bench lock format
 
 help: ## Shows these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ test: setup ## All tests but the slow ones; figures in build/test.json
 
 test-all: setup ## All tests, with a fresh Debian and everything slow; figures in build/test-all.json
 	@$(VENV)/python scripts/run_tests.py test-all $(ARGS)
+
+sim: setup ## Simulates a cloud of each seed and judges it (SEEDS=n OPS=m, or SEED=s); figures in build/sim.json
+	@$(VENV)/python -m tests.simulation --ops $(or $(OPS),100) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+
+chaos: setup ## Breaks a cloud of processes and judges it (MINUTES=n SEED=s); figures in build/chaos.json
+	@$(VENV)/python -m tests.chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
 
 demo: setup ## A cloud on this machine with one real guest in it; both stay
 	@scripts/demo

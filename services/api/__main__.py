@@ -10,6 +10,7 @@ import grpc
 from stead.internal.v1 import conductor_pb2_grpc
 
 from services.api.config import Settings
+from services.api.edges.audit_conductor import ConductorAudits
 from services.api.edges.bus import Questions, follow_bus
 from services.api.edges.compute_ingress import ComputeIngress
 from services.api.edges.conductor import Conductor, HostRecords
@@ -60,7 +61,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     store = ImageStore(settings.image_dir)
     desk = Desk(conductor, hub, feed, settings.page_key())
     public = public_server(
-        servicers(desk, store, ConsoleRoad(questions, tickets)),
+        servicers(desk, store, ConsoleRoad(questions, tickets), ConductorAudits(stub)),
         tokens=Tokens(load_key(settings.token_key_file), cloud_id),
         health=health,
         connection_age_s=settings.connection_age_s,

@@ -1,8 +1,9 @@
 """The hands: joins the parts of compute and runs the agents of this process. Guests outlive it."""
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -23,6 +24,8 @@ from services.compute.flows.ports import Driver, HostProfile, Ingress
 from services.compute.flows.reconcile import Tools
 from services.runtime import bus, serve
 from services.runtime.metrics import Meters
+
+REST_S = 3.0
 
 
 async def open_drivers(settings: Settings) -> Mapping[str, Driver]:
@@ -69,11 +72,25 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             agents.append(agent)
             listeners.append(Listener(host_id, agent.receive_command, answer, refuse))
         figures.add_gauges(meters, agents)
+        rested = asyncio.Event()
         await serve.run_until(
-            stop,
+            rested,
+            _rest(stop, rested, health, agents),
             listen(partial(connect_bus, settings), settings.cloud_id, listeners),
             live(agents, on_ready=partial(health.set_ready, True), on_end=stop.set),
         )
+
+
+async def _rest(
+    stop: asyncio.Event, rested: asyncio.Event, health: serve.Health, agents: Sequence[Agent]
+) -> None:
+    # A step that is cut off is taken up again by the next agent; one that ends need not be.
+    await stop.wait()
+    await health.set_ready(False)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REST_S):
+            await asyncio.gather(*(agent.reconciler.rest() for agent in agents))
+    rested.set()
 
 
 async def connect_bus(settings: Settings) -> bus.Bus:
@@ -101,6 +118,7 @@ def make_agent(settings: Settings, host_id: str, *, tools: Tools, ingress: Ingre
         cloud_id=settings.cloud_id,
         ingress=ingress,
         reconnect_s_max=settings.reconnect_s_max(),
+        beat_s=settings.beat_s,
     )
 
 

@@ -28,6 +28,7 @@ class Settings(ServiceSettings):
     state_dir: Path
     libvirt_uri: str = "qemu:///system"
     steps_max: int = Field(default=8, ge=1)
+    beat_s: float = Field(default=15.0, gt=0)
 
     reserved_vcpus: int = Field(default=0, ge=0)
     reserved_memory_mib: int = Field(default=0, ge=0)

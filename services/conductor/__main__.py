@@ -7,35 +7,46 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 from stead.internal.v1 import conductor_pb2_grpc
 
 from services.conductor.config import Settings
+from services.conductor.edges.audit_servicer import AuditFlows, AuditingServicer
 from services.conductor.edges.bodies import MessageBodies
 from services.conductor.edges.bus import NatsBus
-from services.conductor.edges.figures import add_figures
-from services.conductor.edges.servicer import ConductorServicer, Flows
+from services.conductor.edges.fence_program import FenceProgram
+from services.conductor.edges.figures import add_figures, add_host_figures
+from services.conductor.edges.servicer import Flows
 from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
+from services.conductor.edges.store.trouble import NOT_THERE_YET
 from services.conductor.edges.wishes import Acceptors
 from services.conductor.flows.accept import Acceptance
 from services.conductor.flows.accept_cancel import CancelAcceptor
 from services.conductor.flows.accept_catalog import CatalogAcceptor
+from services.conductor.flows.accept_evacuate import EvacuationAcceptor
+from services.conductor.flows.accept_guest import GuestAcceptor
 from services.conductor.flows.accept_host import HostAcceptor
 from services.conductor.flows.accept_instance import InstanceAcceptor
 from services.conductor.flows.accept_power import PowerAcceptor
 from services.conductor.flows.accept_project import ProjectAcceptor
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.answer import Answerer
+from services.conductor.flows.audit import Auditor
+from services.conductor.flows.audit_ports import AuditReads
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
+from services.conductor.flows.fence import Fencer
 from services.conductor.flows.greet import Greeter
+from services.conductor.flows.inventory import Inventorist
 from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
-from services.conductor.flows.ports import CloudIdentity
+from services.conductor.flows.ports import Bus, Clock, CloudIdentity, Ids, Store
 from services.conductor.flows.read import Reader
+from services.conductor.flows.sweep import Sweeper
+from services.domain.kinds import HostState
 from services.domain.resources import QuotaAmounts
-from services.runtime import bus, ids, rpc
+from services.runtime import bus, rpc
+from services.runtime.ids import new_id
 from services.runtime.log import logger
 from services.runtime.metrics import Meters
 from services.runtime.serve import Health, admin_server, every, run, run_until
@@ -44,9 +55,9 @@ RECONCILE_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 1.0
 LEASES_EVERY_S = 5.0
 TEND_EVERY_S = 10.0
+SWEEP_EVERY_S = 60.0
 DRAIN_S = 3.0
 REACH_AGAIN_S = 0.5
-NO_DATABASE = (OSError, TimeoutError, asyncpg.CannotConnectNowError)
 
 
 class WallClock:
@@ -62,7 +73,7 @@ class NewIds:
 
     def new_id(self) -> str:
         """A UUIDv7."""
-        return ids.new_id()
+        return new_id()
 
 
 async def _reach(settings: Settings, stop: asyncio.Event) -> tuple[CloudIdentity, bus.Bus] | None:
@@ -82,7 +93,7 @@ async def _connect(settings: Settings) -> tuple[CloudIdentity, bus.Bus]:
     while cloud is None:
         try:
             cloud = await migrate(settings.postgres_url, settings.cloud_id)
-        except NO_DATABASE as error:
+        except NOT_THERE_YET as error:
             logger().warning("no database yet", error=repr(error))
             await asyncio.sleep(REACH_AGAIN_S)
     return cloud, await bus.connect(
@@ -99,11 +110,17 @@ class Parts:
     flows: Flows
     decider: Decider
     ended: Mapping[tuple[str, ...], int]
+    host_states: Callable[[], Mapping[HostState, int]]
     forever: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
 
 
 def _acceptors(
-    acceptance: Acceptance, advancer: Advancer, *, bodies: MessageBodies, usual: QuotaAmounts
+    acceptance: Acceptance,
+    advancer: Advancer,
+    *,
+    bodies: MessageBodies,
+    usual: QuotaAmounts,
+    audits: AuditReads,
 ) -> Acceptors:
     return Acceptors(
         instances=InstanceAcceptor(acceptance, advancer),
@@ -111,35 +128,46 @@ def _acceptors(
         catalog=CatalogAcceptor(acceptance),
         projects=ProjectAcceptor(acceptance, usual),
         hosts=HostAcceptor(acceptance),
+        guests=GuestAcceptor(acceptance, audits),
+        evacuations=EvacuationAcceptor(acceptance, advancer),
         cancels=CancelAcceptor(acceptance, bodies),
     )
 
 
-def _join(settings: Settings, store: PostgresStore, nats: NatsBus) -> Parts:
-    clock, usual = WallClock(), settings.usual_limits()
-    bodies = MessageBodies()
-    committer = Committer(store, nats)
+def join(  # noqa: PLR0913  # all that a conductor is joined over
+    settings: Settings, store: Store, nats: Bus, *, audits: AuditReads, clock: Clock, ids: Ids
+) -> Parts:
+    """The parts of one conductor over its store and its way out."""
+    usual, bodies = settings.usual_limits(), MessageBodies()
+    committer = Committer(store, nats, settings.deadlines())
     advancer = Advancer(store, nats, committer, clock)
     acceptance = Acceptance(
         store=store,
         committer=committer,
         clock=clock,
-        ids=NewIds(),
+        ids=ids,
         answers=Answerer(store, bodies, usual),
     )
-    acceptors = _acceptors(acceptance, advancer, bodies=bodies, usual=usual)
+    acceptors = _acceptors(acceptance, advancer, bodies=bodies, usual=usual, audits=audits)
     observer = Observer(store, committer, advancer, clock)
-    leaser = Leaser(store, committer, clock)
+    leaser = Leaser(store, committer, clock, lease_s=settings.lease_s)
     reader = Reader(store, bodies, usual)
-    greeter = Greeter(store, committer, clock)
+    greeter = Greeter(store, committer, clock, lease_s=settings.lease_s)
+    fencing = _fencing(settings, store, committer, clock)
+
+    sweeper = Sweeper(store, settings.request_keep_s)
 
     async def tend() -> None:
         await store.log_tend(settings.log_keep_s, settings.log_bytes_max)
+
+    async def sweep() -> None:
+        await sweeper.sweep()
 
     return Parts(
         flows=Flows(acceptors, reader, observer, greeter, leaser),
         decider=Decider(committer, advancer, clock),
         ended=committer.ended,
+        host_states=leaser.states_now,
         forever=(
             committer.run,
             advancer.run,
@@ -148,10 +176,22 @@ def _join(settings: Settings, store: PostgresStore, nats: NatsBus) -> Parts:
             reader.run,
             lambda: every(RECONCILE_EVERY_S, advancer.reconcile),
             lambda: every(HEARTBEAT_EVERY_S, committer.heartbeat),
-            lambda: every(LEASES_EVERY_S, leaser.compare),
+            lambda: every(min(LEASES_EVERY_S, settings.lease_s / 6), leaser.compare),
+            *fencing,
             lambda: every(TEND_EVERY_S, tend),
+            lambda: every(SWEEP_EVERY_S, sweep),
         ),
     )
+
+
+def _fencing(
+    settings: Settings, store: Store, committer: Committer, clock: Clock
+) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+    if not settings.fence_program:
+        return ()
+    program = FenceProgram(settings.fence_program, settings.fence_timeout_s)
+    fencer = Fencer(store, committer, clock, program)
+    return (lambda: every(LEASES_EVERY_S, fencer.fence_all),)
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -169,18 +209,23 @@ async def main(stop: asyncio.Event) -> None:
         store = PostgresStore(
             settings.postgres_url,
             usual_limits=settings.usual_limits(),
+            lease_s=settings.lease_s,
             history_id=cloud.history_id,
             on_history=stop.set,
         )
         stack.push_async_callback(store.close)
         nats = NatsBus(connection, cloud)
-        parts = _join(settings, store, nats)
+        audits = store.audits
+        parts = join(settings, store, nats, audits=audits, clock=WallClock(), ids=NewIds())
         add_figures(meters, store.operations_count, parts.ended)
-        servicer = ConductorServicer(parts.flows, store, cloud)
+        add_host_figures(meters, parts.host_states)
+        inventorist = Inventorist(audits, nats)
+        auditing = AuditFlows(inventorist, Auditor(audits, inventorist))
+        servicer = AuditingServicer(parts.flows, store, cloud, auditing)
         server = rpc.server()
         conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, server)
         server.add_insecure_port(settings.listen)
-        await nats.subscribe_decisions(parts.decider)
+        refuse_decisions = await nats.subscribe_decisions(parts.decider)
         await server.start()
         stack.push_async_callback(server.stop, 0)
         await health.set_ready(True)
@@ -190,6 +235,7 @@ async def main(stop: asyncio.Event) -> None:
             # What was taken is answered before the lanes end.
             await stop.wait()
             await health.set_ready(False)
+            await refuse_decisions()
             servicer.close()
             await server.stop(DRAIN_S)
             ended.set()

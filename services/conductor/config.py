@@ -3,15 +3,25 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from services.conductor.logic.step_table import USUAL_DEADLINES, Deadlines
 from services.domain.resources import QuotaAmounts
 from services.runtime.settings import ServiceSettings
+
+# Callers may rely on it. Source: MECHANICS B6.
+REQUEST_KEEP_S = 7 * 86_400.0
 
 
 class Settings(ServiceSettings):
     """`listen` is the gRPC target for api and scheduler, `postgres_url` the database.
 
     The change log is kept for `log_keep_s`, unless it outgrows `log_bytes_max`. `quota_…` are the
-    limits of projects that have none of their own, -1 for no limit.
+    limits of projects that have none of their own, -1 for no limit. `deadline_…_s` is how long a
+    phase of an operation may last; `request_keep_s` how long a request id is remembered, at least
+    7 days.
+
+    A host that is not heard for `lease_s` is not UP; three times the pause between its beats.
+    `fence_program` is the operator's own: fixed words, to which the host's id is added; it must
+    make sure within `fence_timeout_s` that the host runs nothing, and end with 0 only then.
     """
 
     model_config = SettingsConfigDict(env_prefix="STEAD_CONDUCTOR_", frozen=True, extra="ignore")
@@ -20,6 +30,14 @@ class Settings(ServiceSettings):
     postgres_url: str
     log_keep_s: float = 3600.0
     log_bytes_max: int = 1 << 30
+    lease_s: float = Field(45.0, ge=1.0)
+    fence_program: str = ""
+    fence_timeout_s: float = Field(60.0, gt=0)
+    deadline_placing_s: float = Field(USUAL_DEADLINES.placing_s, gt=0)
+    deadline_building_s: float = Field(USUAL_DEADLINES.building_s, gt=0)
+    deadline_removing_s: float = Field(USUAL_DEADLINES.removing_s, gt=0)
+    deadline_switching_s: float = Field(USUAL_DEADLINES.switching_s, gt=0)
+    request_keep_s: float = Field(REQUEST_KEEP_S, ge=REQUEST_KEEP_S)
     quota_instances: int = Field(-1, ge=-1)
     quota_vcpus: int = Field(-1, ge=-1)
     quota_memory_mib: int = Field(-1, ge=-1)
@@ -29,4 +47,13 @@ class Settings(ServiceSettings):
         """What a project may have that nobody has limited."""
         return QuotaAmounts(
             self.quota_instances, self.quota_vcpus, self.quota_memory_mib, self.quota_disk_gib
+        )
+
+    def deadlines(self) -> Deadlines:
+        """How long each phase of an operation may last."""
+        return Deadlines(
+            self.deadline_placing_s,
+            self.deadline_building_s,
+            self.deadline_removing_s,
+            self.deadline_switching_s,
         )

@@ -5,8 +5,8 @@
         +----- failed ------+--> ERROR <-lost--+------------------------+
         +-------------------+------ delete ----+------------------------+--> DELETED
 
-An ACTIVE one may also reboot. While it starts, stops or reboots the state is the one before and the
-task says what is under way.
+An ACTIVE one may also reboot. While it starts, stops, reboots or is evacuated the state is the one
+before and the task says what is under way.
 
 Owns legality. Does not own why a transition is attempted: flows do.
 Numbers of the enums are those of the public contract.
@@ -37,6 +37,7 @@ class Task(IntEnum):
     STARTING = 5
     STOPPING = 6
     REBOOTING = 7
+    EVACUATING = 8
 
 
 class Power(IntEnum):
@@ -70,6 +71,7 @@ class Event(Enum):
     START_ASKED = "start asked"
     STOP_ASKED = "stop asked"
     REBOOT_ASKED = "reboot asked"
+    EVACUATE_ASKED = "evacuate asked"
     SWITCHED_ON = "switched on"
     SWITCHED_OFF = "switched off"
     REBOOTED = "rebooted"
@@ -121,8 +123,13 @@ _STARTING = Standing(State.STOPPED, Task.STARTING)
 _STOPPING = Standing(State.ACTIVE, Task.STOPPING)
 _REBOOTING = Standing(State.ACTIVE, Task.REBOOTING)
 
+_EVACUATING = {
+    standing: Standing(standing.state, Task.EVACUATING) for standing in (_ACTIVE, _STOPPED, _ERROR)
+}
+
 _BEFORE_DELETE = (
     _R_SCHEDULING, _B_SPAWNING, _ACTIVE, _STOPPED, _ERROR, _STARTING, _STOPPING, _REBOOTING,
+    *_EVACUATING.values(),
 )  # fmt: skip
 _DELETING = tuple(dict.fromkeys(Standing(s.state, Task.DELETING) for s in _BEFORE_DELETE))
 STANDINGS = (*_BEFORE_DELETE, *_DELETING, _DELETED)
@@ -150,6 +157,13 @@ TABLE: dict[tuple[Standing, Event], Standing] = {
         (standing, Event.GUEST_LOST): _ERROR
         for standing in (_ACTIVE, _STOPPED, _STARTING, _STOPPING, _REBOOTING)
     },
+    # Only cloud admins ask for it, and only of a host that is down and fenced.
+    **{(before, Event.EVACUATE_ASKED): during for before, during in _EVACUATING.items()},
+    **{(during, Event.CLAIMED): during for during in _EVACUATING.values()},
+    **{(during, Event.BUILD_LOST): during for during in _EVACUATING.values()},
+    **{(during, Event.SWITCHED_ON): _ACTIVE for during in _EVACUATING.values()},
+    **{(during, Event.SWITCHED_OFF): _STOPPED for during in _EVACUATING.values()},
+    **{(during, Event.FAILED): _ERROR for during in _EVACUATING.values()},
     **{(standing, Event.UPDATE_ASKED): standing for standing in _BEFORE_DELETE},
     **{
         (standing, Event.DELETE_ASKED): Standing(standing.state, Task.DELETING)

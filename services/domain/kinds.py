@@ -29,10 +29,18 @@ class Hypervisor(IntEnum):
 
 
 class HostState(IntEnum):
-    """Whether a host is heard of."""
+    """Whether a host is heard of. UNKNOWN: it is not, and that may not be its own fault."""
 
     UP = 1
     DOWN = 2
+    UNKNOWN = 3
+
+
+class FenceKind(IntEnum):
+    """How it is known that a host runs nothing any more."""
+
+    VOUCHED = 1
+    DRIVER = 2
 
 
 class ResourceKind(IntEnum):

@@ -28,6 +28,10 @@ class OperationAction(IntEnum):
     UPDATE_PROJECT = 16
     DELETE_PROJECT = 17
     UPDATE_QUOTA = 18
+    EVACUATE_INSTANCE = 19
+    FENCE_HOST = 20
+    REMOVE_HOST = 21
+    DISCARD_GUEST = 30
 
 
 class OperationState(IntEnum):
@@ -56,10 +60,13 @@ OF_ADMINS = frozenset(
     {
         OperationAction.ENABLE_HOST,
         OperationAction.DISABLE_HOST,
+        OperationAction.FENCE_HOST,
+        OperationAction.REMOVE_HOST,
         OperationAction.CREATE_PROJECT,
         OperationAction.UPDATE_PROJECT,
         OperationAction.DELETE_PROJECT,
         OperationAction.UPDATE_QUOTA,
+        OperationAction.DISCARD_GUEST,
     }
 )
 FINISHED = frozenset(OperationState) - {OperationState.RUNNING}

@@ -148,6 +148,12 @@ _THINGS = (
     ),
     _call("HOST_NOT_FOUND", _MISSING, "There is no such host.", "Choose one of ListHosts."),
     _call(
+        "GUEST_NOT_REPORTED",
+        _MISSING,
+        "The host has told of no such guest.",
+        "Choose one of ListUnknownGuests.",
+    ),
+    _call(
         "PROJECT_NOT_FOUND",
         _MISSING,
         "There is no such project for this caller.",

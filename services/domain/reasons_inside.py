@@ -99,6 +99,12 @@ INSIDE = (
         "Nothing: the older agent ends.",
     ),
     _inside(
+        "HOST_IDENTITY_IN_USE",
+        (Code.ABORTED,),
+        "Another machine has this host id, and its lease is live.",
+        "Give this machine a host id of its own; one in an old one's place waits for the lease.",
+    ),
+    _inside(
         "HOST_ID_INVALID",
         (Code.INVALID_ARGUMENT,),
         "A host's id is not 1 to 63 of a-z, 0-9 and dash.",

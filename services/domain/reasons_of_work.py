@@ -28,6 +28,30 @@ INSTANCES = (
         "Wait for the operation's end, then ask again.",
     ),
     _call(
+        "GUEST_CLAIMED",
+        _WRONG_STATE,
+        "A claim stands for the guest: it is not unknown, or it is on its way out already.",
+        "Delete its instance instead; a guest that leaves goes by itself.",
+    ),
+    _call(
+        "HOST_NOT_DOWN",
+        _WRONG_STATE,
+        "The host is heard of, or it is not known that it is dead; or no host holds the instance.",
+        "End the host's agent and wait for its lease to lapse; docs/hosts.md.",
+    ),
+    _call(
+        "HOST_NOT_FENCED",
+        _WRONG_STATE,
+        "The host is DOWN, but its guests may run on: nobody vouches that they do not.",
+        "Make sure that it is off, then `stead host fence HOST --reason WORDS`.",
+    ),
+    _call(
+        "HOST_NOT_EMPTY",
+        _WRONG_STATE,
+        "Instances live on the host that is to be removed.",
+        "Evacuate or delete them first.",
+    ),
+    _call(
         "OPERATION_NOT_CANCELLABLE",
         _WRONG_STATE,
         "The operation has ended, or a host works on it already.",
@@ -196,6 +220,14 @@ OPERATIONS = (
         _NO_ROOM,
         "No host can take the instance; `rejected_by_FILTER` counts how many refused why.",
         "Choose a smaller flavor, delete instances, or add or enable hosts.",
+    ),
+    Reason(
+        "OPERATION_OVERDUE",
+        Met.OPERATION,
+        (Code.DEADLINE_EXCEEDED,),
+        "The deadline of `phase` has passed; what was begun is undone. `cause` is what the last "
+        "try met.",
+        "Ask again; if it stays so, look at the host and at the deadlines of the conductor.",
     ),
     Reason(
         "BUILD_FAILED",

@@ -4,6 +4,8 @@ Owns the connection and the 256 KiB bound. Publishing while disconnected is drop
 again.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -15,6 +17,10 @@ from nats.aio.msg import Msg
 from services.runtime.log import logger
 
 MESSAGE_BYTES_MAX = 256 * 1024
+# What may wait for one who receives; more is dropped, and said again by rows.
+PENDING_MESSAGES_MAX = 16_384
+PENDING_BYTES_MAX = 32 * 1024 * 1024
+STOP_S = 1.0
 
 Item = TypeVar("Item")
 
@@ -44,7 +50,9 @@ class Bus:
     async def subscribe(
         self, subject: str, receive: Callable[[bytes], Awaitable[None]], queue: str = ""
     ) -> Callable[[], Awaitable[None]]:
-        """Calls `receive` for each message, one after another. Gives back the way to stop."""
+        """Calls `receive` for each message, one after another. Gives back the way to stop: what has
+        come by then is still received.
+        """
 
         async def on_message(message: Msg) -> None:
             try:
@@ -52,8 +60,20 @@ class Bus:
             except Exception:  # noqa: BLE001  # one bad message must not end the subscription
                 logger().exception("bus message failed", subject=subject)
 
-        subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
-        return subscription.unsubscribe
+        subscription = await self._client.subscribe(
+            subject,
+            queue=queue,
+            cb=on_message,
+            pending_msgs_limit=PENDING_MESSAGES_MAX,
+            pending_bytes_limit=PENDING_BYTES_MAX,
+        )
+
+        async def stop() -> None:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await subscription.drain()  # type: ignore[no-untyped-call]  # its stubs say nothing
+
+        return stop
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -62,9 +82,14 @@ class Bus:
 
 async def connect(url: str, *, name: str, credential: tuple[str, str] | None) -> Bus:
     """Connects, waiting until the server is there; afterwards reconnects for ever."""
+    logged = ""
 
     async def on_error(error: Exception) -> None:
-        logger().warning("bus trouble", error=repr(error))
+        # One who is too slow has the same trouble with every message.
+        nonlocal logged
+        if type(error).__name__ != logged:
+            logged = type(error).__name__
+            logger().warning("bus trouble", error=repr(error))
 
     user, password = credential or (None, None)
     client = await nats.connect(

@@ -182,10 +182,10 @@ class Lane(Generic[Item, Result]):
         turns = self._turns_of(priority)
         if not turns.has_room(key, size_bytes):
             raise self._full()
-        now_s = time.monotonic()
-        until_s = None if time_left_s is None else now_s + time_left_s
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        turns.put(key, _Waiting(item, answer, size_bytes, now_s, until_s))
+        loop = asyncio.get_running_loop()
+        until_s = None if time_left_s is None else loop.time() + time_left_s
+        answer: asyncio.Future[Result] = loop.create_future()
+        turns.put(key, _Waiting(item, answer, size_bytes, time.monotonic(), until_s))
         self._waiting += 1
         self._wake.set()
         return answer
@@ -214,7 +214,7 @@ class Lane(Generic[Item, Result]):
     def _take(self) -> list[_Waiting[Item, Result]]:
         taken: list[_Waiting[Item, Result]] = []
         room = self._bytes_max
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         for priority in self._priorities:
             turns = self._turns[priority]
             while turns.queues and len(taken) < self._items_max:
@@ -234,7 +234,7 @@ class Lane(Generic[Item, Result]):
     def _is_wanted(self, waiting: _Waiting[Item, Result], now_s: float) -> bool:
         if waiting.answer.done():
             return False
-        self.tally.waits_s.observe(now_s - waiting.since_s)
+        self.tally.waits_s.observe(time.monotonic() - waiting.since_s)
         if waiting.until_s is None or now_s < waiting.until_s:
             return True
         self.tally.late += 1
@@ -249,9 +249,13 @@ class Lane(Generic[Item, Result]):
         try:
             results = await self._send([waiting.item for waiting in round_])
         except asyncio.CancelledError:
-            for waiting in round_:
-                waiting.answer.cancel()
-            raise
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                for waiting in round_:
+                    waiting.answer.cancel()
+                raise
+            # Not this lane is cancelled but what it waited for: it goes on for all the others.
+            gone = Unavailable("PEER_UNREACHABLE", "what was asked was cancelled on its way")
+            results = [gone] * len(round_)
         except Exception as error:  # noqa: BLE001  # every failure of a round is its callers' to know
             results = [error] * len(round_)
         self.tally.rounds_s.observe(time.monotonic() - began_s)

@@ -47,8 +47,9 @@ class _Figure:
 class Meters:
     """The figures of one service, and the page with everything that its process counts."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, *, read_s: float = READ_S) -> None:
         self._service = service
+        self._read_s = read_s
         self._figures: list[_Figure] = []
         self._registry = CollectorRegistry(auto_describe=False)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -56,7 +57,7 @@ class Meters:
 
     def gauge(self, name: str, about: str, read: Read, labels: tuple[str, ...] = ()) -> None:
         """Adds `stead_<name>`, read anew for each page; a reading that fails or takes longer than
-        2 s is left out and logged.
+        `read_s` is left out and logged.
         """
         self._figures.append(_Figure(GaugeMetricFamily, f"stead_{name}", about, labels, read))
 
@@ -66,7 +67,7 @@ class Meters:
 
     async def page(self) -> bytes:
         """Everything as it is now, as text."""
-        readings = await asyncio.gather(*(_reading(figure) for figure in self._figures))
+        readings = await asyncio.gather(*(self._reading(figure) for figure in self._figures))
         families = [
             _family(figure, reading)
             for figure, reading in zip(self._figures, readings, strict=True)
@@ -76,6 +77,15 @@ class Meters:
         now.register(_Families([_identity(self._service), *_calls(), *_rounds(), *families]))
         return generate_latest(self._registry) + generate_latest(now)
 
+    async def _reading(self, figure: _Figure) -> Reading | None:
+        try:
+            async with asyncio.timeout(self._read_s):
+                reading = figure.read()
+                return await reading if inspect.isawaitable(reading) else reading
+        except Exception as error:  # noqa: BLE001  # one figure that cannot be had must not hide the others
+            logger().warning("figure not read", figure=figure.name, error=repr(error))
+            return None
+
 
 class _Families(Collector):
     def __init__(self, families: Iterable[Metric]) -> None:
@@ -83,16 +93,6 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         return iter(self._families)
-
-
-async def _reading(figure: _Figure) -> Reading | None:
-    try:
-        async with asyncio.timeout(READ_S):
-            reading = figure.read()
-            return await reading if inspect.isawaitable(reading) else reading
-    except Exception as error:  # noqa: BLE001  # one figure that cannot be had must not hide the others
-        logger().warning("figure not read", figure=figure.name, error=repr(error))
-        return None
 
 
 def _family(figure: _Figure, reading: Reading) -> Metric:

@@ -23,6 +23,8 @@ DOMAIN = "stead"
 # What a server takes in, and what our own services answer each other: a view is the largest.
 REQUEST_BYTES_MAX = 8 * 1024 * 1024
 RESPONSE_BYTES_MAX = 256 * 1024 * 1024
+PENDING_CALLS_MAX = 20_000
+PENDING_S = 300
 # A status is under 4 KiB in all, whatever the texts in it: trailers are limited. In bytes.
 TEXT_MAX = 512
 METADATA_MAX = 1536
@@ -52,6 +54,11 @@ _SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
+    # What waits longer, or beyond that number, to be begun is cancelled by gRPC, which tells no
+    # reason and no delay: our own bounds come first.
+    ("grpc.server.max_pending_requests", PENDING_CALLS_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_CALLS_MAX),
+    ("grpc.server_max_unrequested_time_in_server", PENDING_S),
 )
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),

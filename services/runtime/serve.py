@@ -1,8 +1,8 @@
 """How a service lives: its loop, its signals, its health, its end.
 
 Owns start and stop. SIGTERM and SIGINT set the stop event; the service has its grace to leave its
-stack, then the process ends anyway. Liveness is that the admin port answers, readiness what
-`Health` says.
+stack, then the process ends anyway, as it does at once at a second signal. Liveness is that the
+admin port answers, readiness what `Health` says.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from services.domain.errors import CloudError
 from services.runtime.admin import admin_port
 from services.runtime.log import configure, logger
 from services.runtime.metrics import Meters
 
 GRACE_S = 8.0
+CUT_SHORT = 3
 
 
 class _Answering(health_aio.HealthServicer):  # type: ignore[misc]  # the package has no types
@@ -102,7 +104,7 @@ def run(
     grace_s: float = GRACE_S,
 ) -> None:
     """Runs `main(stop)` to its end under uvloop; the process's exit code is 1 if it raised, 3 if it
-    took longer than `grace_s` after it was told to stop.
+    took longer than `grace_s` after it was told to stop, or was told twice.
     """
     configure(service)
     uvloop.run(_until_stopped(main, grace_s))
@@ -111,10 +113,10 @@ def run(
 async def _until_stopped(
     main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], grace_s: float
 ) -> None:
-    stop = asyncio.Event()
+    stop, told = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, grace_s)
+        loop.add_signal_handler(number, _on_signal, stop, told, grace_s)
     logger().info("started", pid=os.getpid())
     try:
         await main(stop)
@@ -124,9 +126,13 @@ async def _until_stopped(
     logger().info("ended")
 
 
-def _on_signal(stop: asyncio.Event, grace_s: float) -> None:
+def _on_signal(stop: asyncio.Event, told: asyncio.Event, grace_s: float) -> None:
+    if told.is_set():
+        # Who says it twice does not want to wait; nothing that is kept depends on a graceful end.
+        os._exit(CUT_SHORT)
+    told.set()
     stop.set()
-    asyncio.get_running_loop().call_later(grace_s, os._exit, 3)
+    asyncio.get_running_loop().call_later(grace_s, os._exit, CUT_SHORT)
 
 
 async def run_until(stop: asyncio.Event, *forever: Coroutine[Any, Any, None]) -> None:
@@ -140,11 +146,17 @@ async def run_until(stop: asyncio.Event, *forever: Coroutine[Any, Any, None]) ->
 
 async def every(period_s: float, do: Callable[[], Awaitable[None]]) -> None:
     """Calls `do` again and again, `period_s` after each end; an error is logged and does not end
-    it.
+    it. A trouble that lasts is logged once.
     """
+    work, trouble = getattr(do, "__qualname__", repr(do)), ""
     while True:
         try:
             await do()
+            trouble = ""
+        except CloudError as error:
+            if error.reason != trouble:
+                trouble = error.reason
+                logger().warning("periodic work failed", work=work, error=repr(error))
         except Exception:  # noqa: BLE001  # the next round may do better
-            logger().exception("periodic work failed", work=getattr(do, "__qualname__", repr(do)))
+            logger().exception("periodic work failed", work=work)
         await asyncio.sleep(period_s)

@@ -19,6 +19,8 @@ from services.scheduler.flows.place import Placement
 from services.scheduler.logic.fleet import Fleet
 from services.scheduler.logic.weighers import Weights
 
+DRAIN_S = 2.0
+
 
 async def schedule(settings: Settings, health: serve.Health, meters: Meters) -> None:
     """Places until cancelled."""
@@ -44,8 +46,16 @@ async def schedule(settings: Settings, health: serve.Health, meters: Meters) -> 
             group.create_task(placement.run())
             await following.loaded.wait()
             stop = await place_requests.subscribe(connection, settings.cloud_id, placement.take)
-            stack.push_async_callback(stop)
             await health.set_ready(True)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # From now on another replica is asked; what was asked here is still answered.
+                await health.set_ready(False)
+                await stop()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_S):
+                        await placement.drained()
 
 
 async def main(stop: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from stead.internal.v1 import compute_pb2, conductor_pb2, conductor_pb2_grpc, resource_pb2
-from stead.v1 import host_pb2, instance_pb2
+from stead.v1 import audit_pb2, host_pb2, instance_pb2
 
 from services.domain.errors import CloudError, Conflict, NotFound, Unavailable
 from services.runtime.rpc import server
@@ -30,6 +30,7 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
         self.incarnations: dict[str, int] = {}
         self.claims: dict[str, list[compute_pb2.Wanted]] = {}
         self.observed: list[conductor_pb2.HostObservation] = []
+        self.inventories: list[conductor_pb2.HostInventory] = []
         self.rounds: list[int] = []
         self.beats_to_refuse = 0
         self.conversations = 0
@@ -141,6 +142,26 @@ class FakeConductor(Wishes, conductor_pb2_grpc.ConductorServiceServicer):
             revision=len(self.log),
             wanted=self.claims.get(host_id),
         )
+
+    async def ReportInventories(
+        self, request: conductor_pb2.ReportInventoriesRequest, context: Any
+    ) -> conductor_pb2.ReportInventoriesResponse:
+        """Kept in the order in which they came."""
+        self.inventories += request.inventories
+        live = [self.incarnations.get(i.host_id) == i.incarnation for i in request.inventories]
+        return conductor_pb2.ReportInventoriesResponse(superseded=[not one for one in live])
+
+    async def ListUnknownGuests(
+        self, request: conductor_pb2.ListUnknownGuestsRequest, context: Any
+    ) -> conductor_pb2.ListUnknownGuestsResponse:
+        """Nobody is unknown here."""
+        return conductor_pb2.ListUnknownGuestsResponse()
+
+    async def Audit(
+        self, request: conductor_pb2.AuditRequest, context: Any
+    ) -> AsyncIterator[conductor_pb2.AuditResponse]:
+        """Nothing differs here."""
+        yield conductor_pb2.AuditResponse(done=audit_pb2.AuditDone(hosts=1))
 
     async def ReadView(
         self, request: conductor_pb2.ReadViewRequest, context: Any

@@ -8,6 +8,7 @@ from typing import Any
 
 from stead.internal.v1 import conductor_pb2, resource_pb2
 from stead.v1 import (
+    audit_pb2,
     flavor_pb2,
     host_pb2,
     image_pb2,
@@ -85,6 +86,10 @@ class Changes(Rows):
             image_pb2.DeleteImageRequest: self._delete,
             host_pb2.EnableHostRequest: self._switch_host,
             host_pb2.DisableHostRequest: self._switch_host,
+            host_pb2.FenceHostRequest: self._lose_host,
+            host_pb2.RemoveHostRequest: self._lose_host,
+            instance_pb2.EvacuateInstanceRequest: self._evacuate,
+            audit_pb2.DiscardGuestRequest: self._discard_guest,
             key_pair_pb2.CreateKeyPairRequest: self._create_key_pair,
             key_pair_pb2.DeleteKeyPairRequest: self._delete,
             project_pb2.CreateProjectRequest: self._create_project,
@@ -190,6 +195,22 @@ class Changes(Rows):
         await self.commit(HOST, message, ledger=self.rows[key].ledger)
         word = "ENABLE" if message.enabled else "DISABLE"
         return Done(key, OperationAction[f"{word}_HOST"])
+
+    async def _lose_host(self, caller: Caller, wish: Any) -> Done:
+        key = self._own(caller, HOST, wish.id)
+        message = self.body(*key)
+        message.state = host_pb2.HOST_STATE_DOWN
+        await self.commit(HOST, message, ledger=self.rows[key].ledger)
+        word = type(wish).__name__.removesuffix("HostRequest").upper()
+        return Done(key, OperationAction[f"{word}_HOST"])
+
+    async def _evacuate(self, caller: Caller, wish: Any) -> Done:
+        key = self._own(caller, INSTANCE, wish.id)
+        await self.change_instance(key[1], task=instance_pb2.INSTANCE_TASK_EVACUATING)
+        return Done(key, OperationAction.EVACUATE_INSTANCE, Phase.PLACING)
+
+    async def _discard_guest(self, caller: Caller, wish: Any) -> Done:
+        return Done(self._own(caller, HOST, wish.host_id), OperationAction.DISCARD_GUEST)
 
     async def _create_key_pair(self, caller: Caller, wish: Any) -> Done:
         self._refuse_name(KEY_PAIR, caller.project_id, wish.name)

@@ -31,6 +31,7 @@ class FakeHost:
     seen: dict[Key, compute_pb2.Observation] = field(default_factory=dict)
     sequences: dict[Key, int] = field(default_factory=dict)
     heard: list[compute_pb2.Observation] = field(default_factory=list)
+    inventories: list[compute_pb2.Inventory] = field(default_factory=list)
     beats: int = 0
     view_asks: int = 0
     outgoing: "asyncio.Queue[Response | None]" = field(default_factory=asyncio.Queue)
@@ -226,6 +227,8 @@ class FakeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
                     host.beats += 1
                     beat = compute_pb2.BeatAnswer(wanted_revision=host.wanted_revision)
                     await outgoing.put(Response(beat_answer=beat))
+                case "inventory":
+                    host.inventories.append(saying.inventory)
                 case "view_wanted":
                     host.view_asks += 1
                     await outgoing.put(Response(view=self._view(host_id)))

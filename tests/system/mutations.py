@@ -20,6 +20,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from stead.v1 import (
+    audit_pb2,
     flavor_pb2,
     host_pb2,
     image_pb2,
@@ -32,10 +33,11 @@ from stead.v1 import (
 
 from services.runtime.ids import new_id
 from tests.clouds import Cloud
+from tests.dead_hosts import dead_host, strand
 
 FILES = (
-    flavor_pb2, host_pb2, image_pb2, instance_pb2, key_pair_pb2, operation_pb2, project_pb2,
-    quota_pb2,
+    audit_pb2, flavor_pb2, host_pb2, image_pb2, instance_pb2, key_pair_pb2, operation_pb2,
+    project_pb2, quota_pb2,
 )  # fmt: skip
 PATIENCE_S = 120.0
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f someone"
@@ -143,7 +145,7 @@ def asked(request: Any) -> Any:
     return request[0].description if isinstance(request, list) else request
 
 
-async def example(stage: Stage, name: str) -> Any:  # noqa: C901, PLR0911, PLR0912  # one line for each mutation
+async def example(stage: Stage, name: str) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915  # one line for each mutation
     """A request of this mutation that would be accepted now."""
     id_ = new_id()
     pb = instance_pb2
@@ -205,6 +207,19 @@ async def example(stage: Stage, name: str) -> Any:  # noqa: C901, PLR0911, PLR09
             if name == "DisableHost":
                 request.reason = "for a test"
             return request
+        case "DiscardGuest":
+            return audit_pb2.DiscardGuestRequest(
+                request_id=id_, host_id=_host(stage), instance_id=quarantined(stage), epoch=1
+            )
+        case "FenceHost" | "RemoveHost":
+            request = getattr(host_pb2, f"{name}Request")(
+                request_id=id_, id=dead_host(stage.cloud.sql)
+            )
+            if name == "FenceHost":
+                request.reason = "for a test"
+            return request
+        case "EvacuateInstance":
+            return pb.EvacuateInstanceRequest(request_id=id_, id=await stranded(stage))
         case "CreateProject":
             return project_pb2.CreateProjectRequest(request_id=id_, id=f"p-{id_[-12:]}")
         case "UpdateProject" | "DeleteProject":
@@ -233,9 +248,26 @@ def _another_tar(word: str) -> bytes:
     return content.getvalue()
 
 
+async def stranded(stage: Stage) -> str:
+    """An instance that a host holds which is dead and fenced; its id."""
+    instance_id = await stage.instance()
+    strand(stage.cloud.sql, instance_id)
+    return instance_id
+
+
 def _host(stage: Stage) -> str:
     hosts = stage.cloud.json("host", "list")
     return str(hosts[0]["id"])
+
+
+def quarantined(stage: Stage) -> str:
+    """The instance id of a guest that nobody claims: its host is said to have told of one."""
+    instance_id = new_id()
+    stage.cloud.sql(
+        "INSERT INTO guest (host_id, instance_id, epoch, applied_generation, power)"
+        f" VALUES ('{_host(stage)}', '{instance_id}', 1, 1, 2)"
+    )
+    return instance_id
 
 
 async def waiting(stage: Stage) -> str:

@@ -30,6 +30,7 @@ from stead.v1 import instance_pb2
 
 from services.runtime.ids import new_id
 from tests.clouds import Cloud, client, cloud, eventually, kernel_tar
+from tests.dead_hosts import dead_host, strand, tell_of_guest
 from tests.engines import PG_BIN
 from tests.system.mutations import KEY
 from tests.wire import Known, drawn
@@ -42,6 +43,9 @@ SILENT = {"WaitOperation"}
 NEVER_LET_IN = {"ImportImage", "CancelOperation", "StartInstance"}
 LET_IN = ""
 LUCK = 5
+# What a later method would take away is asked first, what takes away comes last.
+FIRST = ("Evacuate",)
+LAST = ("Stop", "Delete", "Remove")
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 # The second time all calls are made nothing new has to be kept.
 GROWTH_BYTES_MAX = 48 * 1024 * 1024
@@ -105,20 +109,37 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             request_id=new_id(), name="web", flavor_id=flavor_id, image_id=image_id
         )
         answer = as_.call(as_.instances.CreateInstance, request)
+        hosts = [str(row["id"]) for row in made.json("host", "list")]
+        lost_id, dead_id, stray_id = (
+            stranded(made, flavor_id, image_id),
+            dead_host(made.sql),
+            new_id(),
+        )
+        for epoch in (1, 2, 3):
+            tell_of_guest(made.sql, dead_id, stray_id, epoch)
         key = made.home / "k.pub"
         key.write_text(KEY + "\n")
         known = {
             "flavor": [flavor_id],
             "image": [image_id],
-            "instance": [answer.instance.id],
+            "instance": [answer.instance.id, lost_id, stray_id],
             "operation": [answer.operation.id],
-            "host": [str(row["id"]) for row in made.json("host", "list")],
+            "host": [*hosts, dead_id],
             "project": ["p-1", "p-2", "p-3"],
             "key_pair": [made.json("keypair", "create", "k", str(key))["id"]],
         }
         with grpc.insecure_channel(made.endpoint) as channel, asked_rows(made) as rows:
             methods = reflected(channel, as_.metadata)
             yield Stage(made, channel, as_.metadata, methods, known, rows)
+
+
+def stranded(of: Cloud, flavor_id: str, image_id: str) -> str:
+    """An instance that may be evacuated."""
+    words = ("--flavor", flavor_id, "--image", image_id, "--wait")
+    of.run("instance", "create", "stranded", *words)
+    instance_id = str(of.json("instance", "show", "stranded")["id"])
+    strand(of.sql, instance_id)
+    return instance_id
 
 
 @contextlib.contextmanager
@@ -135,8 +156,9 @@ def asked_rows(of: Cloud) -> Iterator[subprocess.Popen[str]]:
 def test_every_method_takes_any_message(stage: Stage) -> None:
     before = stage.processes()
     assert len(stage.methods) > 30
-    # What stops things and takes them away comes last.
-    methods = sorted(stage.methods, key=lambda m: m.name.startswith(("Stop", "Delete")))
+    methods = sorted(
+        stage.methods, key=lambda m: m.name.startswith(LAST) - m.name.startswith(FIRST)
+    )
     answers = {method.name: answers_with_luck(stage, method) for method in methods}
     shut = {name: told for name, told in answers.items() if LET_IN not in told}
     unexpected = {name: dict(shut[name]) for name in shut if name not in NEVER_LET_IN}

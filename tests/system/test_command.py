@@ -10,6 +10,7 @@ import re
 import signal
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
@@ -293,8 +294,11 @@ def test_status_of_a_home_without_a_cloud_says_how_to_start_one(
     assert "stead up --detach" in ended.stdout
 
 
-def test_a_home_that_can_be_no_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    ended = Launched(tmp_path / "file").stead("up", "--driver", "fake")
+def test_a_home_that_can_be_no_folder_is_refused() -> None:
+    # Short enough for the sockets of a home, as pytest's own folders are not.
+    with tempfile.TemporaryDirectory(prefix="stead-") as folder:
+        file = Path(folder) / "file"
+        file.touch()
+        ended = Launched(file).stead("up", "--driver", "fake")
     assert ended.returncode == 2
     assert "(HOME_UNUSABLE)" in ended.stderr

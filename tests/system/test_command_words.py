@@ -27,6 +27,7 @@ CREATE = "instance create new --dry-run"
 TAKING = [
     ("instance console", "INSTANCE", "instance console {} --log"),
     ("instance delete", "INSTANCE", "instance delete {} --dry-run"),
+    ("instance evacuate", "INSTANCE", "instance evacuate {} --dry-run"),
     ("instance reboot", "INSTANCE", "instance reboot {} --dry-run"),
     ("instance show", "INSTANCE", "instance show {}"),
     ("instance start", "INSTANCE", "instance start {} --dry-run"),
@@ -51,6 +52,8 @@ TAKING = [
     ("keypair delete", "KEYPAIR", "keypair delete {} --dry-run"),
     ("keypair show", "KEYPAIR", "keypair show {}"),
 ]
+# Found, and then refused for its state: nobody is looked for in vain.
+REFUSED = {"instance start": "INVALID_INSTANCE_STATE", "instance evacuate": "HOST_NOT_DOWN"}
 NAMES = {"INSTANCE": "web", "FLAVOR": "tiny", "IMAGE": "disk", "KEYPAIR": "laptop"}
 
 
@@ -106,9 +109,8 @@ def test_a_thing_is_taken_by_its_name_and_by_its_id(
         words = line.replace("DISK", str(disk)).format(word).split()
         assert words[:2] == command.split()
         ended = cloud.stead(*words, "--output", "json")
-        if command == "instance start":
-            # Found, and then refused for its state: nobody is looked for in vain.
-            assert json.loads(ended.stderr)["reason"] == "INVALID_INSTANCE_STATE"
+        if command in REFUSED:
+            assert json.loads(ended.stderr)["reason"] == REFUSED[command]
         else:
             assert ended.returncode == 0, (word, ended.stderr)
 

@@ -35,6 +35,10 @@ class _HostStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HostState.V
     """Its agent reports in time."""
     HOST_STATE_DOWN: _HostState.ValueType  # 2
     """Its lease ran out. Its guests may still run; nothing is started there."""
+    HOST_STATE_UNKNOWN: _HostState.ValueType  # 3
+    """It is not heard of, and that may not be its own fault: many fell silent at once, or nothing proves that it could have been
+    heard. Nothing is placed on it, and nothing else follows. Reports bring it back; FenceHost says that it is dead.
+    """
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper):
     """Whether a host is heard of."""
@@ -45,7 +49,35 @@ HOST_STATE_UP: HostState.ValueType  # 1
 """Its agent reports in time."""
 HOST_STATE_DOWN: HostState.ValueType  # 2
 """Its lease ran out. Its guests may still run; nothing is started there."""
+HOST_STATE_UNKNOWN: HostState.ValueType  # 3
+"""It is not heard of, and that may not be its own fault: many fell silent at once, or nothing proves that it could have been
+heard. Nothing is placed on it, and nothing else follows. Reports bring it back; FenceHost says that it is dead.
+"""
 Global___HostState: _TypeAlias = HostState  # noqa: Y015
+
+class _HostFenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HostFenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HostFenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOST_FENCE_KIND_UNSPECIFIED: _HostFenceKind.ValueType  # 0
+    """Never sent by stead."""
+    HOST_FENCE_KIND_VOUCHED: _HostFenceKind.ValueType  # 1
+    """An admin vouches for it."""
+    HOST_FENCE_KIND_DRIVER: _HostFenceKind.ValueType  # 2
+    """The operator's fence program has said so."""
+
+class HostFenceKind(_HostFenceKind, metaclass=_HostFenceKindEnumTypeWrapper):
+    """How it is known that a host runs nothing any more."""
+
+HOST_FENCE_KIND_UNSPECIFIED: HostFenceKind.ValueType  # 0
+"""Never sent by stead."""
+HOST_FENCE_KIND_VOUCHED: HostFenceKind.ValueType  # 1
+"""An admin vouches for it."""
+HOST_FENCE_KIND_DRIVER: HostFenceKind.ValueType  # 2
+"""The operator's fence program has said so."""
+Global___HostFenceKind: _TypeAlias = HostFenceKind  # noqa: Y015
 
 class _HypervisorKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -74,6 +106,46 @@ HYPERVISOR_KIND_QEMU: HypervisorKind.ValueType  # 2
 HYPERVISOR_KIND_KVM: HypervisorKind.ValueType  # 3
 """QEMU with the kernel's virtual machine support."""
 Global___HypervisorKind: _TypeAlias = HypervisorKind  # noqa: Y015
+
+@_typing.final
+class HostFence(_message.Message):
+    """The record that a host and all its guests are known to run no more. The host's next start ends it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FENCE_TIME_FIELD_NUMBER: _builtins.int
+    incarnation: _builtins.int
+    """The start of its agent that is fenced; what that agent still says is not accepted."""
+    kind: Global___HostFenceKind.ValueType
+    """How it is known."""
+    actor: _builtins.str
+    """Who says so: a token's subject, or the program."""
+    reason: _builtins.str
+    """Why, in their words."""
+    @_builtins.property
+    def fence_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is fenced."""
+
+    def __init__(
+        self,
+        *,
+        incarnation: _builtins.int = ...,
+        kind: Global___HostFenceKind.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        fence_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fence_time", b"fence_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "fence_time", b"fence_time", "incarnation", b"incarnation", "kind", b"kind", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostFence: _TypeAlias = HostFence  # noqa: Y015
 
 @_typing.final
 class Resources(_message.Message):
@@ -189,6 +261,7 @@ class Host(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     DISABLED_REASON_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the host's operator, 1 to 63 of a-z, 0-9 and dash. Never changes."""
     state: Global___HostState.ValueType
@@ -235,6 +308,10 @@ class Host(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it first reported. Set by stead."""
 
+    @_builtins.property
+    def fence(self) -> Global___HostFence:
+        """Set while the host is fenced: its instances may be evacuated. Set by FenceHost or by stead's fence program."""
+
     def __init__(
         self,
         *,
@@ -254,10 +331,11 @@ class Host(_message.Message):
         version: _builtins.int = ...,
         revision: _builtins.int = ...,
         disabled_reason: _builtins.str = ...,
+        fence: Global___HostFence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "capacity", b"capacity", "create_time", b"create_time", "overcommit", b"overcommit", "reserved", b"reserved", "target", b"target", "used", b"used"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "capacity", b"capacity", "create_time", b"create_time", "fence", b"fence", "overcommit", b"overcommit", "reserved", b"reserved", "target", b"target", "used", b"used"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "capacity", b"capacity", "claims", b"claims", "create_time", b"create_time", "disabled_reason", b"disabled_reason", "enabled", b"enabled", "id", b"id", "incarnation", b"incarnation", "overcommit", b"overcommit", "reserved", b"reserved", "revision", b"revision", "state", b"state", "target", b"target", "used", b"used", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capabilities", b"capabilities", "capacity", b"capacity", "claims", b"claims", "create_time", b"create_time", "disabled_reason", b"disabled_reason", "enabled", b"enabled", "fence", b"fence", "id", b"id", "incarnation", b"incarnation", "overcommit", b"overcommit", "reserved", b"reserved", "revision", b"revision", "state", b"state", "target", b"target", "used", b"used", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -532,6 +610,130 @@ class DisableHostResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DisableHostResponse: _TypeAlias = DisableHostResponse  # noqa: Y015
+
+@_typing.final
+class FenceHostRequest(_message.Message):
+    """Which host is dead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The host's id."""
+    reason: _builtins.str
+    """How it is known, for whoever wonders later: 1 to 255 printable characters."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceHostRequest: _TypeAlias = FenceHostRequest  # noqa: Y015
+
+@_typing.final
+class FenceHostResponse(_message.Message):
+    """The host after that."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___Host:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Already DONE."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FenceHostResponse: _TypeAlias = FenceHostResponse  # noqa: Y015
+
+@_typing.final
+class RemoveHostRequest(_message.Message):
+    """Which host to forget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The host's id."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveHostRequest: _TypeAlias = RemoveHostRequest  # noqa: Y015
+
+@_typing.final
+class RemoveHostResponse(_message.Message):
+    """The host that was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___Host:
+        """Its last version."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Already DONE."""
+
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveHostResponse: _TypeAlias = RemoveHostResponse  # noqa: Y015
 
 @_typing.final
 class WatchHostsRequest(_message.Message):

@@ -60,6 +60,16 @@ class HostServiceStub:
                 request_serializer=stead_dot_v1_dot_host__pb2.DisableHostRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_host__pb2.DisableHostResponse.FromString,
                 _registered_method=True)
+        self.FenceHost = channel.unary_unary(
+                '/stead.v1.HostService/FenceHost',
+                request_serializer=stead_dot_v1_dot_host__pb2.FenceHostRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_host__pb2.FenceHostResponse.FromString,
+                _registered_method=True)
+        self.RemoveHost = channel.unary_unary(
+                '/stead.v1.HostService/RemoveHost',
+                request_serializer=stead_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_host__pb2.RemoveHostResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer:
@@ -105,6 +115,25 @@ class HostServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FenceHost(self, request, context):
+        """Vouches that a silent host and all its guests run no more: it is DOWN, and its instances may be evacuated. Whoever says
+        this of a host that still runs may have two guests of one instance write to the same volumes.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveHost(self, request, context):
+        """Forgets a silent host and what is left of deleted or evacuated instances on it. Should it come back, it is a new host, and
+        the guests that it still has are unknown.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP,
+        FAILED_PRECONDITION (HOST_NOT_EMPTY) while instances live on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +161,16 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.DisableHost,
                     request_deserializer=stead_dot_v1_dot_host__pb2.DisableHostRequest.FromString,
                     response_serializer=stead_dot_v1_dot_host__pb2.DisableHostResponse.SerializeToString,
+            ),
+            'FenceHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.FenceHost,
+                    request_deserializer=stead_dot_v1_dot_host__pb2.FenceHostRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_host__pb2.FenceHostResponse.SerializeToString,
+            ),
+            'RemoveHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveHost,
+                    request_deserializer=stead_dot_v1_dot_host__pb2.RemoveHostRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_host__pb2.RemoveHostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -270,6 +309,60 @@ class HostService:
             '/stead.v1.HostService/DisableHost',
             stead_dot_v1_dot_host__pb2.DisableHostRequest.SerializeToString,
             stead_dot_v1_dot_host__pb2.DisableHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FenceHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.HostService/FenceHost',
+            stead_dot_v1_dot_host__pb2.FenceHostRequest.SerializeToString,
+            stead_dot_v1_dot_host__pb2.FenceHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.HostService/RemoveHost',
+            stead_dot_v1_dot_host__pb2.RemoveHostRequest.SerializeToString,
+            stead_dot_v1_dot_host__pb2.RemoveHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

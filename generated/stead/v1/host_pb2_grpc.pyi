@@ -50,6 +50,17 @@ class HostServiceStub:
     """Keeps new instances off a host; those that are there stay and run on.
     Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
     """
+    FenceHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.FenceHostRequest, _host_pb2.FenceHostResponse]
+    """Vouches that a silent host and all its guests run no more: it is DOWN, and its instances may be evacuated. Whoever says
+    this of a host that still runs may have two guests of one instance write to the same volumes.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP.
+    """
+    RemoveHost: _grpc.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _host_pb2.RemoveHostResponse]
+    """Forgets a silent host and what is left of deleted or evacuated instances on it. Should it come back, it is a new host, and
+    the guests that it still has are unknown.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP,
+    FAILED_PRECONDITION (HOST_NOT_EMPTY) while instances live on it.
+    """
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -72,6 +83,17 @@ class HostServiceAsyncStub(HostServiceStub):
     DisableHost: _aio.UnaryUnaryMultiCallable[_host_pb2.DisableHostRequest, _host_pb2.DisableHostResponse]  # type: ignore[assignment]
     """Keeps new instances off a host; those that are there stay and run on.
     Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
+    """
+    FenceHost: _aio.UnaryUnaryMultiCallable[_host_pb2.FenceHostRequest, _host_pb2.FenceHostResponse]  # type: ignore[assignment]
+    """Vouches that a silent host and all its guests run no more: it is DOWN, and its instances may be evacuated. Whoever says
+    this of a host that still runs may have two guests of one instance write to the same volumes.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP.
+    """
+    RemoveHost: _aio.UnaryUnaryMultiCallable[_host_pb2.RemoveHostRequest, _host_pb2.RemoveHostResponse]  # type: ignore[assignment]
+    """Forgets a silent host and what is left of deleted or evacuated instances on it. Should it come back, it is a new host, and
+    the guests that it still has are unknown.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP,
+    FAILED_PRECONDITION (HOST_NOT_EMPTY) while instances live on it.
     """
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +144,29 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_host_pb2.DisableHostResponse, _abc.Awaitable[_host_pb2.DisableHostResponse]]:
         """Keeps new instances off a host; those that are there stay and run on.
         Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def FenceHost(
+        self,
+        request: _host_pb2.FenceHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_pb2.FenceHostResponse, _abc.Awaitable[_host_pb2.FenceHostResponse]]:
+        """Vouches that a silent host and all its guests run no more: it is DOWN, and its instances may be evacuated. Whoever says
+        this of a host that still runs may have two guests of one instance write to the same volumes.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveHost(
+        self,
+        request: _host_pb2.RemoveHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_pb2.RemoveHostResponse, _abc.Awaitable[_host_pb2.RemoveHostResponse]]:
+        """Forgets a silent host and what is left of deleted or evacuated instances on it. Should it come back, it is a new host, and
+        the guests that it still has are unknown.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN) while it is UP,
+        FAILED_PRECONDITION (HOST_NOT_EMPTY) while instances live on it.
         """
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

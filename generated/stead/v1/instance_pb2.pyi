@@ -85,6 +85,8 @@ class _InstanceTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instance
     """The guest was asked to shut down, or is being switched off."""
     INSTANCE_TASK_REBOOTING: _InstanceTask.ValueType  # 7
     """The guest is on its way down and up again."""
+    INSTANCE_TASK_EVACUATING: _InstanceTask.ValueType  # 8
+    """Its host is dead; it is built anew on another one."""
 
 class InstanceTask(_InstanceTask, metaclass=_InstanceTaskEnumTypeWrapper):
     """What is being done to an instance right now."""
@@ -105,6 +107,8 @@ INSTANCE_TASK_STOPPING: InstanceTask.ValueType  # 6
 """The guest was asked to shut down, or is being switched off."""
 INSTANCE_TASK_REBOOTING: InstanceTask.ValueType  # 7
 """The guest is on its way down and up again."""
+INSTANCE_TASK_EVACUATING: InstanceTask.ValueType  # 8
+"""Its host is dead; it is built anew on another one."""
 Global___InstanceTask: _TypeAlias = InstanceTask  # noqa: Y015
 
 class _InstancePower:
@@ -283,7 +287,9 @@ class Instance(_message.Message):
     disk_gib: _builtins.int
     """Size of the disk in GiB, copied from the flavor at creation."""
     fault: _builtins.str
-    """Why it is in INSTANCE_STATE_ERROR, for people; empty otherwise. Set by stead."""
+    """Why it is in INSTANCE_STATE_ERROR, or that nothing of its guest is left on its host; for people, empty otherwise.
+    Set by stead.
+    """
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Network addresses of the guest. Empty: guests of this version have no network."""
@@ -1059,6 +1065,68 @@ class RebootInstanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RebootInstanceResponse: _TypeAlias = RebootInstanceResponse  # noqa: Y015
+
+@_typing.final
+class EvacuateInstanceRequest(_message.Message):
+    """Which instance leaves its dead host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvacuateInstanceRequest: _TypeAlias = EvacuateInstanceRequest  # noqa: Y015
+
+@_typing.final
+class EvacuateInstanceResponse(_message.Message):
+    """The instance on its way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when another host has reported that its guest is as wanted, or no host can take it: then it is in ERROR, and may be
+        evacuated again.
+        """
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvacuateInstanceResponse: _TypeAlias = EvacuateInstanceResponse  # noqa: Y015
 
 @_typing.final
 class DeleteInstanceRequest(_message.Message):

@@ -75,6 +75,11 @@ class InstanceServiceStub:
                 request_serializer=stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.FromString,
                 _registered_method=True)
+        self.EvacuateInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/EvacuateInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.EvacuateInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.EvacuateInstanceResponse.FromString,
+                _registered_method=True)
         self.DeleteInstance = channel.unary_unary(
                 '/stead.v1.InstanceService/DeleteInstance',
                 request_serializer=stead_dot_v1_dot_instance__pb2.DeleteInstanceRequest.SerializeToString,
@@ -169,6 +174,16 @@ class InstanceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvacuateInstance(self, request, context):
+        """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
+        from the image; the old one stays on the old host, should that come back, until the instance is deleted.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
+        HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteInstance(self, request, context):
         """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
         Errors: NOT_FOUND (INSTANCE_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -252,6 +267,11 @@ def add_InstanceServiceServicer_to_server(servicer, server):
                     servicer.RebootInstance,
                     request_deserializer=stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.FromString,
                     response_serializer=stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.SerializeToString,
+            ),
+            'EvacuateInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvacuateInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.EvacuateInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.EvacuateInstanceResponse.SerializeToString,
             ),
             'DeleteInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteInstance,
@@ -491,6 +511,33 @@ class InstanceService:
             '/stead.v1.InstanceService/RebootInstance',
             stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.SerializeToString,
             stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvacuateInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/EvacuateInstance',
+            stead_dot_v1_dot_instance__pb2.EvacuateInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.EvacuateInstanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,12 @@ class InstanceServiceStub:
     """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
     """
+    EvacuateInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.EvacuateInstanceRequest, _instance_pb2.EvacuateInstanceResponse]
+    """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
+    from the image; the old one stays on the old host, should that come back, until the instance is deleted.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
+    HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
     DeleteInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.DeleteInstanceRequest, _instance_pb2.DeleteInstanceResponse]
     """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_REUSED).
@@ -135,6 +141,12 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     RebootInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.RebootInstanceRequest, _instance_pb2.RebootInstanceResponse]  # type: ignore[assignment]
     """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    EvacuateInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.EvacuateInstanceRequest, _instance_pb2.EvacuateInstanceResponse]  # type: ignore[assignment]
+    """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
+    from the image; the old one stays on the old host, should that come back, until the instance is deleted.
+    Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
+    HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
     """
     DeleteInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.DeleteInstanceRequest, _instance_pb2.DeleteInstanceResponse]  # type: ignore[assignment]
     """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
@@ -247,6 +259,18 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_instance_pb2.RebootInstanceResponse, _abc.Awaitable[_instance_pb2.RebootInstanceResponse]]:
         """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
         Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+
+    @_abc_1.abstractmethod
+    def EvacuateInstance(
+        self,
+        request: _instance_pb2.EvacuateInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.EvacuateInstanceResponse, _abc.Awaitable[_instance_pb2.EvacuateInstanceResponse]]:
+        """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
+        from the image; the old one stays on the old host, should that come back, until the instance is deleted.
+        Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
+        HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
         """
 
     @_abc_1.abstractmethod

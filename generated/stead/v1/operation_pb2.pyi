@@ -65,6 +65,14 @@ class _OperationActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Opera
     """Removes a project."""
     OPERATION_ACTION_UPDATE_QUOTA: _OperationAction.ValueType  # 18
     """Sets the limits of a project."""
+    OPERATION_ACTION_EVACUATE_INSTANCE: _OperationAction.ValueType  # 19
+    """Builds it anew on a host that lives, since its own is fenced."""
+    OPERATION_ACTION_FENCE_HOST: _OperationAction.ValueType  # 20
+    """Puts on record that nothing runs there any more."""
+    OPERATION_ACTION_REMOVE_HOST: _OperationAction.ValueType  # 21
+    """Takes a dead machine off the books, with what it still held."""
+    OPERATION_ACTION_DISCARD_GUEST: _OperationAction.ValueType  # 30
+    """Lets a guest go that nobody claims."""
 
 class OperationAction(_OperationAction, metaclass=_OperationActionEnumTypeWrapper):
     """Which mutation an operation carries out."""
@@ -107,6 +115,14 @@ OPERATION_ACTION_DELETE_PROJECT: OperationAction.ValueType  # 17
 """Removes a project."""
 OPERATION_ACTION_UPDATE_QUOTA: OperationAction.ValueType  # 18
 """Sets the limits of a project."""
+OPERATION_ACTION_EVACUATE_INSTANCE: OperationAction.ValueType  # 19
+"""Builds it anew on a host that lives, since its own is fenced."""
+OPERATION_ACTION_FENCE_HOST: OperationAction.ValueType  # 20
+"""Puts on record that nothing runs there any more."""
+OPERATION_ACTION_REMOVE_HOST: OperationAction.ValueType  # 21
+"""Takes a dead machine off the books, with what it still held."""
+OPERATION_ACTION_DISCARD_GUEST: OperationAction.ValueType  # 30
+"""Lets a guest go that nobody claims."""
 Global___OperationAction: _TypeAlias = OperationAction  # noqa: Y015
 
 class _OperationState:
@@ -210,6 +226,10 @@ class Operation(_message.Message):
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     CANCELLABLE_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_LOOK_TIME_FIELD_NUMBER: _builtins.int
+    LOOKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Lower-case UUID, set by stead, never changes."""
     project_id: _builtins.str
@@ -240,6 +260,8 @@ class Operation(_message.Message):
     """The W3C traceparent of that call; empty if it had none."""
     cancellable: _builtins.bool
     """Whether CancelOperation would be accepted now. Set by stead."""
+    looks: _builtins.int
+    """How often its step was taken again since the operation last changed; set where next_look_time is."""
     @_builtins.property
     def phases(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseEntry]:
         """When each phase began, in order; the last entry is the present phase. Set by stead."""
@@ -255,6 +277,20 @@ class Operation(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; unset before. Set by stead."""
+
+    @_builtins.property
+    def last_error(self) -> Global___OperationError:
+        """What the last try that failed has met, while work goes on; unset if none has failed yet. Set by stead."""
+
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """When the present phase is given up and undone; unset once the operation has ended. Set by stead."""
+
+    @_builtins.property
+    def next_look_time(self) -> _timestamp_pb2.Timestamp:
+        """When its next step is taken, if nothing happens before. Set by stead while it is under way, in the answer of
+        GetOperation only: looking at it is no change, so lists and watches do not tell of it.
+        """
 
     def __init__(
         self,
@@ -278,10 +314,14 @@ class Operation(_message.Message):
         correlation_id: _builtins.str = ...,
         traceparent: _builtins.str = ...,
         cancellable: _builtins.bool = ...,
+        last_error: Global___OperationError | None = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        next_look_time: _timestamp_pb2.Timestamp | None = ...,
+        looks: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "error", b"error", "last_error", b"last_error", "next_look_time", b"next_look_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "cancellable", b"cancellable", "correlation_id", b"correlation_id", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "phase", b"phase", "phases", b"phases", "progress", b"progress", "project_id", b"project_id", "request_id", b"request_id", "resource_id", b"resource_id", "revision", b"revision", "state", b"state", "traceparent", b"traceparent", "tries", b"tries", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "cancellable", b"cancellable", "correlation_id", b"correlation_id", "create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "error", b"error", "id", b"id", "last_error", b"last_error", "looks", b"looks", "next_look_time", b"next_look_time", "phase", b"phase", "phases", b"phases", "progress", b"progress", "project_id", b"project_id", "request_id", b"request_id", "resource_id", b"resource_id", "revision", b"revision", "state", b"state", "traceparent", b"traceparent", "tries", b"tries", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

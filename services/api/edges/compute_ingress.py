@@ -85,6 +85,8 @@ async def _sayings(
                 yield attending.BeatSaid()
             case "view_wanted":
                 yield attending.ViewWantedSaid()
+            case "inventory":
+                yield attending.InventorySaid(request.inventory)
             case _:
                 raise Invalid("INVALID_FIELD", "a host said nothing known", field="saying")
 

@@ -8,6 +8,7 @@ waits, and its trace. What is rare (the log, a host's welcome and view) is a cal
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Awaitable, Coroutine, Sequence
@@ -36,6 +37,7 @@ from services.api.flows.ports import (
     Changes,
     Hello,
     ImageDescription,
+    Inventory,
     Observation,
     Wish,
 )
@@ -49,7 +51,11 @@ from services.runtime.lane import Lane
 from services.runtime.telemetry import current_trace
 
 CALL_S = 5.0
+ROAD_S = 1.0
 PAGES_MAX = 8
+# A few seconds' worth; who waits longer than that asks again, and takes no memory meanwhile.
+ACCEPTS_MAX = 4096
+INVENTORIES_MAX = 16
 TIME_LEFT_MAX_MS = 2**31 - 1
 
 Answer = TypeVar("Answer")
@@ -91,7 +97,7 @@ class Conductor:
         self._stub = stub
         self._conversation = conversation
         self._accept: Lane[_Asked[conductor_pb2.Mutation], Accepted] = Lane(
-            self._send_accept, name="accept"
+            self._send_accept, name="accept", waiting_max=ACCEPTS_MAX
         )
         self._read: Lane[_Asked[conductor_pb2.Query], Page] = Lane(self._send_read, name="read")
         self._read_pages: Lane[_Asked[conductor_pb2.Query], Page] = Lane(
@@ -196,13 +202,17 @@ class HostRecords:
             self._send_observe, name="observe"
         )
         self._beat: Lane[conductor_pb2.HostBeat, BeatKnown] = Lane(self._send_beat, name="beat")
+        self._inventories: Lane[conductor_pb2.HostInventory, bool] = Lane(
+            self._send_inventories, name="inventories", items_max=INVENTORIES_MAX
+        )
         self._greet: Lane[compute_pb2.Hello, compute_pb2.View] = Lane(
             self._send_greet, name="greet", items_max=1
         )
 
     def lanes(self) -> list[Coroutine[Any, Any, None]]:
         """What must run for any call to be answered."""
-        return [self._observe.run(), self._beat.run(), self._greet.run()]
+        lanes = (self._observe, self._beat, self._inventories, self._greet)
+        return [*(lane.run() for lane in lanes), self._prove_road()]
 
     async def host_greet(self, hello: Hello) -> compute_pb2.View:
         """A new incarnation and its view."""
@@ -240,6 +250,21 @@ class HostRecords:
         item = conductor_pb2.HostBeat(host_id=host_id, incarnation=incarnation)
         return await self._beat.submit(item, host_id)
 
+    async def inventory_report(self, host_id: str, incarnation: int, inventory: Inventory) -> bool:
+        """Tells which guests a host has; whether its incarnation is the live one."""
+        assert isinstance(inventory, compute_pb2.Inventory)
+        item = conductor_pb2.HostInventory(
+            host_id=host_id, incarnation=incarnation, inventory=inventory
+        )
+        return await self._inventories.submit(item, host_id, size_bytes=item.ByteSize())
+
+    async def _send_inventories(
+        self, inventories: Sequence[conductor_pb2.HostInventory]
+    ) -> list[bool | Exception]:
+        request = conductor_pb2.ReportInventoriesRequest(inventories=inventories)
+        answer = await _called(self._stub.ReportInventories(request, timeout=CALL_S))
+        return [not one for one in answer.superseded]
+
     async def _send_observe(
         self, observations: Sequence[conductor_pb2.HostObservation]
     ) -> list[ObservationOutcome | Exception]:
@@ -247,6 +272,13 @@ class HostRecords:
         round_ = conductor_pb2.ConverseRequest(observe=request)
         answer = await self._conversation.ask(round_, CALL_S)
         return [ObservationOutcome(result.outcome) for result in answer.observe.results]
+
+    async def _prove_road(self) -> None:
+        # No host's beat: it says that one would have come through. Source: MECHANICS D5, ADR 0010.
+        while True:
+            with contextlib.suppress(CloudError):
+                await self._send_beat(())
+            await asyncio.sleep(ROAD_S)
 
     async def _send_beat(
         self, beats: Sequence[conductor_pb2.HostBeat]

@@ -46,6 +46,8 @@ def row_from(resource: resource_pb2.Resource) -> Row:
         _ledger_from(resource.ledger) if resource.HasField("ledger") else None,
         _quota_from(resource.quota) if resource.HasField("quota") else None,
         _before_from(resource.before) if resource.HasField("before") else None,
+        resource.next_look_us,
+        resource.looks,
     )
 
 

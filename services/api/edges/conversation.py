@@ -88,6 +88,11 @@ class Conversation:
             # The one that hears knows as well, and tells all who wait.
             self._end(stream)
             raise _unreachable() from None
+        except asyncio.CancelledError:
+            # Another round has ended the stream, or this one is not wanted any more.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise _unreachable() from None
 
     async def _hear(self, stream: Stream) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):

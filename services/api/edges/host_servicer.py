@@ -75,6 +75,20 @@ class HostServicer(host_pb2_grpc.HostServiceServicer):
         _fill(response.host, response.operation, await self._desk.accept(request))
         return response
 
+    async def FenceHost(self, request: pb.FenceHostRequest, context: Any) -> pb.FenceHostResponse:
+        """Takes an admin's word that a host is dead."""
+        response = pb.FenceHostResponse()
+        _fill(response.host, response.operation, await self._desk.accept(request))
+        return response
+
+    async def RemoveHost(
+        self, request: pb.RemoveHostRequest, context: Any
+    ) -> pb.RemoveHostResponse:
+        """Forgets a host."""
+        response = pb.RemoveHostResponse()
+        _fill(response.host, response.operation, await self._desk.accept(request))
+        return response
+
 
 def _fill(host: pb.Host, operation: operation_pb2.Operation, accepted: Accepted) -> None:
     fill_host(host, accepted.resource)

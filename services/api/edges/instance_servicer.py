@@ -125,6 +125,14 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
         self._fill(response.instance, response.operation, await self._desk.accept(request))
         return response
 
+    async def EvacuateInstance(
+        self, request: pb.EvacuateInstanceRequest, context: Any
+    ) -> pb.EvacuateInstanceResponse:
+        """Builds an instance of a dead host elsewhere."""
+        response = pb.EvacuateInstanceResponse()
+        self._fill(response.instance, response.operation, await self._desk.accept(request))
+        return response
+
     async def DeleteInstance(
         self, request: pb.DeleteInstanceRequest, context: Any
     ) -> pb.DeleteInstanceResponse:

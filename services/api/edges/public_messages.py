@@ -76,6 +76,9 @@ def fill_operation(message: operation_pb2.Operation, row: Row) -> None:
         message.state == operation_pb2.OPERATION_STATE_RUNNING
         and (message.action, message.phase) in _CANCELLABLE
     )
+    if row.next_look_us:
+        message.next_look_time.FromMicroseconds(row.next_look_us)
+        message.looks = row.looks
 
 
 def fill_flavor(message: flavor_pb2.Flavor, row: Row) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 from stead.internal.v1 import compute_pb2_grpc
 from stead.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
     flavor_pb2,
     flavor_pb2_grpc,
     host_pb2,
@@ -30,6 +32,7 @@ from stead.v1 import (
     quota_pb2_grpc,
 )
 
+from services.api.edges.audit_servicer import AuditServicer
 from services.api.edges.authentication import Authentication, Strangers
 from services.api.edges.compute_ingress import ComputeIngress
 from services.api.edges.desk import Desk
@@ -43,6 +46,7 @@ from services.api.edges.project_servicer import ProjectServicer, QuotaServicer
 from services.api.edges.refusals import Refusals
 from services.api.edges.tokens import Tokens
 from services.api.edges.validation import Validation
+from services.api.flows.audit import Audits
 from services.api.flows.ports import ImageStore
 from services.api.flows.read_console import ConsoleRoad
 from services.runtime import rpc
@@ -68,6 +72,7 @@ SERVICES: tuple[str, ...] = tuple(
         key_pair_pb2,
         project_pb2,
         quota_pb2,
+        audit_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name.values()
 )
@@ -80,10 +85,13 @@ _ADDING: Mapping[type, Callable[[Any, grpc.aio.Server], None]] = {
     KeyPairServicer: key_pair_pb2_grpc.add_KeyPairServiceServicer_to_server,
     ProjectServicer: project_pb2_grpc.add_ProjectServiceServicer_to_server,
     QuotaServicer: quota_pb2_grpc.add_QuotaServiceServicer_to_server,
+    AuditServicer: audit_pb2_grpc.add_AuditServiceServicer_to_server,
 }
 
 
-def servicers(desk: Desk, store: ImageStore, road: ConsoleRoad) -> tuple[object, ...]:
+def servicers(
+    desk: Desk, store: ImageStore, road: ConsoleRoad, audits: Audits
+) -> tuple[object, ...]:
     """One for each public service."""
     return (
         InstanceServicer(desk, road),
@@ -94,6 +102,7 @@ def servicers(desk: Desk, store: ImageStore, road: ConsoleRoad) -> tuple[object,
         KeyPairServicer(desk),
         ProjectServicer(desk),
         QuotaServicer(desk),
+        AuditServicer(desk, audits),
     )
 
 

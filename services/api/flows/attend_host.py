@@ -14,11 +14,12 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from services.api.flows.ports import Hello, HostRecords, Observation, View
+from services.api.flows.ports import Hello, HostRecords, Inventory, Observation, View
 from services.domain.errors import CloudError, Invalid, Unavailable
 from services.domain.ids import is_host_id
 from services.domain.observation import ObservationOutcome
 from services.runtime.clock import Clock
+from services.runtime.log import logger
 
 SILENCE_S = 60.0
 INSIST_S = 10.0
@@ -56,6 +57,13 @@ class ViewWantedSaid:
 
 
 @dataclass(frozen=True, slots=True)
+class InventorySaid:
+    """The guests that the host has."""
+
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """What became of each observation, by its number."""
 
@@ -81,7 +89,7 @@ class ViewTold:
     view: View
 
 
-Saying = HelloSaid | ObservationsSaid | BeatSaid | ViewWantedSaid
+Saying = HelloSaid | ObservationsSaid | BeatSaid | ViewWantedSaid | InventorySaid
 Telling = ViewTold | Acknowledged | BeatAnswered | SupersededTold
 # What the reader of a stream leaves for the one who answers; None is the end of the stream.
 _Heard = asyncio.Queue[Saying | Exception | None]
@@ -212,6 +220,8 @@ async def _answer(
             raise Invalid("INVALID_FIELD", "a stream has one hello", field="hello")
         case ObservationsSaid():
             return await _apply(records, clock, agent, said.observations)
+        case InventorySaid():
+            return await _report(records, agent, said.inventory)
         case BeatSaid():
             known = await _insist(clock, lambda: records.beat_renew(*agent))
             return [SupersededTold() if known.superseded else BeatAnswered(known.wanted_revision)]
@@ -222,6 +232,18 @@ async def _answer(
                 if refused.reason != "SUPERSEDED":
                     raise
                 return [SupersededTold()]
+
+
+async def _report(
+    records: HostRecords, agent: tuple[str, int], inventory: Inventory
+) -> list[Telling]:
+    """A lost one is made up for by the next: it holds up nothing that a host says."""
+    try:
+        live = await records.inventory_report(*agent, inventory)
+    except CloudError as refused:
+        logger().warning("inventory lost", host=agent[0], error=repr(refused))
+        return []
+    return [] if live else [SupersededTold()]
 
 
 async def _apply(

@@ -26,6 +26,7 @@ from services.runtime.clock import Clock, RealClock
 
 # Each may hold a stretch of changes that its reader does not take.
 WATCHES_MAX = 256
+WATCHES_OF_ALL_MAX = 4096
 
 
 class Hub:
@@ -98,9 +99,10 @@ class Hub:
     @contextlib.contextmanager
     def cursor(self, key: Key, position: int, owner: str = "") -> Iterator[Cursor]:
         """A watcher of `key` that has seen all up to `position`, which the hub has reached. Raises
-        NoCapacity (TOO_MANY_WATCHES) where its owner, a project, has WATCHES_MAX.
+        NoCapacity (TOO_MANY_WATCHES) where its owner, a project, has WATCHES_MAX,
+        or all together have WATCHES_OF_ALL_MAX.
         """
-        if self._owners[owner] >= WATCHES_MAX:
+        if self._owners[owner] >= WATCHES_MAX or len(self._cursors) >= WATCHES_OF_ALL_MAX:
             raise too_many()
         cursor = Cursor(self._ring, key, position, self._sleepers)
         if self._closed:

@@ -138,6 +138,15 @@ class Observation(Protocol):
         ...
 
 
+class Inventory(Protocol):
+    """All guests that a host has."""
+
+    @property
+    def number(self) -> int:
+        """Its number on the stream."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BeatKnown:
     """What a host should know after a beat."""
@@ -167,6 +176,10 @@ class HostRecords(Protocol):
         self, host_id: str, incarnation: int, observations: Sequence[Observation]
     ) -> list[ObservationOutcome]:
         """Commits what a host saw; what became of each."""
+        ...
+
+    async def inventory_report(self, host_id: str, incarnation: int, inventory: Inventory) -> bool:
+        """Tells which guests a host has; whether its incarnation is the live one."""
         ...
 
     async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:

@@ -143,7 +143,7 @@ class _Watch:
         self._caller = caller
         self._ask = ask
         self._page_key = page_key
-        self._checked_s = time.monotonic()
+        self._checked_s = asyncio.get_running_loop().time()
         asked = conditions_of(caller, ask.kind, ask.filter)
         self._conditions = (*asked, *_shown(caller, ask.kind))
         self._bound_to = watch_binding(caller, ask.kind, project_id, text_of(asked, ask.kind))
@@ -198,18 +198,18 @@ class _Watch:
 
     async def follow(self, cursor: Cursor) -> AsyncGenerator[Run, None]:
         """Each change above the place, and a bookmark after every silence."""
-        told_s = time.monotonic()
+        told_s = asyncio.get_running_loop().time()
         while True:
             changes = await self._next(cursor)
             seen = runs(self._seen(changes), _size_bytes, things_max=self._ask.events_max)
             for run in seen:
                 self._check_rights()
                 yield self._told(run)
-                told_s = time.monotonic()
+                told_s = asyncio.get_running_loop().time()
             self.revision = cursor.position
-            if time.monotonic() - told_s >= self._ask.bookmark_s:
+            if asyncio.get_running_loop().time() >= told_s + self._ask.bookmark_s:
                 yield [Bookmark(self.revision, self._token)]
-                told_s = time.monotonic()
+                told_s = asyncio.get_running_loop().time()
             if not changes:
                 await self._sleep(cursor, told_s + self._ask.bookmark_s)
 
@@ -241,7 +241,9 @@ class _Watch:
         """Until something happens, a bookmark is due (by the monotonic clock), or the caller's
         token ends.
         """
-        wait_s = min(bookmark_s - time.monotonic(), self._caller.expires_at_s - time.time())
+        wait_s = min(
+            bookmark_s - asyncio.get_running_loop().time(), self._caller.expires_at_s - time.time()
+        )
         try:
             async with asyncio.timeout(wait_s):
                 await cursor.sleep()
@@ -251,7 +253,7 @@ class _Watch:
     def _check_rights(self) -> None:
         """Also of a watch that is never silent: as often as a silent one has a bookmark."""
         self._check_token()
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if self._ask.recheck is not None and now_s - self._checked_s >= self._ask.bookmark_s:
             self._ask.recheck()
             self._checked_s = now_s

@@ -44,7 +44,8 @@ class Before:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One version of one row. `epoch` is 0 without a live claim; `body` is a serialised stead.v1
-    message. `before` is for rows of the feed, None for an object's first version.
+    message. `before` is for rows of the feed, None for an object's first version. `next_look_us`
+    since 1970 and `looks` are for operations under way that were read.
     """
 
     kind: ResourceKind
@@ -59,6 +60,8 @@ class Row:
     ledger: Ledger | None = None
     quota: Quota | None = None
     before: Before | None = None
+    next_look_us: int = 0
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("DISK GIB", _share("disk_gib"), 1),
         Column("CLAIMS", _value("claims"), 3),
     ),
+    "unknown guest": (
+        Column("HOST", _value("host_id"), 1),
+        Column("INSTANCE", _value("instance_id")),
+        Column("EPOCH", _value("epoch")),
+        Column("POWER", _value("power"), 2),
+        Column("WHY", _value("kind"), 3),
+        Column("SINCE", _moment("first_reported_time"), 4),
+    ),
     "key pair": (
         Column("ID", _value("id"), 3),
         Column("NAME", _value("name")),

@@ -20,6 +20,7 @@ _PREFIXES = (
     "ARCHITECTURE_",
     "HOST_STATE_",
     "HYPERVISOR_KIND_",
+    "DIFFERENCE_KIND_",
 )
 
 

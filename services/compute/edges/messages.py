@@ -16,6 +16,7 @@ from services.compute.flows.ports import (
     Capabilities,
     CommandBatch,
     Hello,
+    Inventory,
     Saying,
     Superseded,
     Telling,
@@ -42,6 +43,8 @@ def saying_to_wire(saying: Saying) -> compute_pb2.StreamInstanceStatesRequest:
             return compute_pb2.StreamInstanceStatesRequest(beat=compute_pb2.Beat())
         case ViewWanted():
             return compute_pb2.StreamInstanceStatesRequest(view_wanted=compute_pb2.ViewWanted())
+        case Inventory():
+            return compute_pb2.StreamInstanceStatesRequest(inventory=_inventory(saying))
         case _:
             return compute_pb2.StreamInstanceStatesRequest(observations=_observations(saying))
 
@@ -69,7 +72,8 @@ def telling_from_wire(message: compute_pb2.StreamInstanceStatesResponse) -> Tell
 def command_batch_from_wire(payload: bytes) -> CommandBatch:
     """A command as it came over the bus. Raises if it is malformed."""
     batch = compute_pb2.CommandBatch.FromString(payload)
-    return CommandBatch(batch.host_id, batch.incarnation, tuple(map(_wanted, batch.wanted)))
+    wanted = tuple(map(_wanted, batch.wanted))
+    return CommandBatch(batch.host_id, batch.incarnation, wanted, batch.inventory_as_of)
 
 
 def question_from_wire(payload: bytes) -> Question:
@@ -117,6 +121,15 @@ def _hello(hello: Hello) -> compute_pb2.Hello:
         overcommit=_overcommit(profile.overcommit),
         capabilities=_capabilities(hello.capabilities),
         guests=map(_guest, hello.guests),
+    )
+
+
+def _inventory(inventory: Inventory) -> compute_pb2.Inventory:
+    return compute_pb2.Inventory(
+        guests=map(_guest, inventory.guests),
+        number=inventory.number,
+        as_of_revision=inventory.as_of_revision,
+        cut_short=inventory.cut_short,
     )
 
 
@@ -199,6 +212,9 @@ def _wanted(wanted: compute_pb2.Wanted) -> Wanted:
         revision=wanted.revision,
         spec=_spec(wanted.spec),
         trace=trace_from(wanted.trace.correlation_id, wanted.trace.traceparent),
+        built=wanted.built,
+        leaving=wanted.leaving,
+        unclaimed=wanted.unclaimed,
     )
 
 

@@ -6,7 +6,6 @@ working.
 """
 
 import asyncio
-from random import SystemRandom
 
 from services.compute.flows.ports import (
     Acknowledged,
@@ -40,7 +39,7 @@ class SupersededError(Exception):
 class Agent:
     """The agent of one host. `viewed` is set from its first view on."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all that a host's life depends on
         self,
         profile: HostProfile,
         tools: Tools,
@@ -48,11 +47,14 @@ class Agent:
         cloud_id: str,
         ingress: Ingress,
         reconnect_s_max: float,
+        beat_s: float = BEAT_S,
     ) -> None:
+        self._beat_s = beat_s
         self.host_id = profile.host_id
         self.viewed = asyncio.Event()
         self._profile = profile
         self.driver = tools.driver
+        self._rng = tools.rng
         self._cloud_id = cloud_id
         self._ingress = ingress
         self._reconnect_s_max = reconnect_s_max
@@ -63,8 +65,11 @@ class Agent:
 
     def receive_command(self, batch: CommandBatch) -> None:
         """Takes a command from the bus; anything that does not count is dropped."""
-        if batch.host_id == self.host_id:
-            self.reconciler.take_command(batch)
+        if batch.host_id != self.host_id:
+            return
+        self.reconciler.take_command(batch)
+        if batch.incarnation == self.reconciler.wishes.incarnation and batch.inventory_as_of:
+            self.reconciler.counter.ask(batch.inventory_as_of)
 
     async def run(self) -> None:
         """Lives until cancelled. Raises SupersededError when another agent of the host is live."""
@@ -84,7 +89,7 @@ class Agent:
                     logger().warning("control plane lost", host=self.host_id, error=logged)
             limit_s = min(self._reconnect_s_max, RECONNECT_S * 2.0 ** min(tries, 10))
             tries += 1
-            await asyncio.sleep(SystemRandom().uniform(RECONNECT_S, max(RECONNECT_S, limit_s)))
+            await asyncio.sleep(self._rng.uniform(RECONNECT_S, max(RECONNECT_S, limit_s)))
 
     async def _hold(self, stream: StateStream) -> None:
         async with asyncio.timeout(GREETING_S_MAX):
@@ -94,8 +99,14 @@ class Agent:
             raise SupersededError(self.host_id)
         if not isinstance(view, View):
             raise Broken("VIEW_MISSING", "the first answer to a Hello is a View")
-        self._take_view(view)
-        await race(self._listen(stream), self._tell(stream), self._beat(stream), self._ask(stream))
+        self._take_view(view, greeted=True)
+        await race(
+            self._listen(stream),
+            self._tell(stream),
+            self._beat(stream),
+            self._ask(stream),
+            self.reconciler.counter.tell(stream),
+        )
 
     async def _hello(self) -> Hello:
         try:
@@ -110,10 +121,10 @@ class Agent:
                 "HYPERVISOR_AWAY", f"the hypervisor did not answer: {error}"
             ) from error
 
-    def _take_view(self, view: View) -> None:
+    def _take_view(self, view: View, *, greeted: bool = False) -> None:
         if (view.cloud_id, view.host_id) != (self._cloud_id, self.host_id):
             raise Broken("VIEW_OF_ANOTHER", f"this is a view of {view.cloud_id}/{view.host_id}")
-        self.reconciler.take_view(view)
+        self.reconciler.take_view(view, greeted=greeted)
         if not self.viewed.is_set():
             logger().info("view taken", host=self.host_id, incarnation=view.incarnation)
         self._views += 1
@@ -158,13 +169,13 @@ class Agent:
 
     async def _beat(self, stream: StateStream) -> None:
         # Hosts that greet together shall not beat together.
-        await asyncio.sleep(SystemRandom().uniform(0.0, BEAT_S))
+        await asyncio.sleep(self._rng.uniform(0.0, self._beat_s))
         while True:
             await stream.send(Beat())
             overdue = self.reconciler.outbox.overdue()
             if overdue:
                 await stream.send(overdue)
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(self._beat_s)
 
     async def _ask(self, stream: StateStream) -> None:
         while True:

@@ -210,7 +210,17 @@ class Superseded:
     """Another agent of this host is live."""
 
 
-Saying = Hello | Sequence[Numbered] | Beat | ViewWanted
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The guests of this cloud on the host, as a host tells of them; fields as in the contract."""
+
+    guests: tuple[Guest, ...]
+    number: int
+    as_of_revision: int = 0
+    cut_short: bool = False
+
+
+Saying = Hello | Sequence[Numbered] | Beat | ViewWanted | Inventory
 Telling = View | Acknowledged | BeatAnswered | Superseded
 
 
@@ -246,11 +256,14 @@ class Blobs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CommandBatch:
-    """Wishes for one host, for one incarnation of its agent."""
+    """Wishes for one host, for one incarnation of its agent; with `inventory_as_of` also the wish
+    to be told its guests, listed after that commit.
+    """
 
     host_id: str
     incarnation: int
     wanted: tuple[Wanted, ...]
+    inventory_as_of: int = 0
 
 
 class Draft(Protocol):

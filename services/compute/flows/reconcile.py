@@ -6,10 +6,9 @@ memory of this agent's builds. Does not choose steps (`logic.plan`), nor speak t
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
-from random import SystemRandom
+from dataclasses import dataclass, field, replace
+from random import Random, SystemRandom
 
 from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.ports import (
@@ -19,6 +18,7 @@ from services.compute.flows.ports import (
     ImageFile,
     StepFailed,
 )
+from services.compute.flows.take_inventory import Counter
 from services.compute.flows.take_step import take_step
 from services.compute.logic.guest import Claim, Guest, Identity
 from services.compute.logic.observation import Failure, Observation, Past, observation_of
@@ -39,12 +39,15 @@ PROGRESS_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What one host works with; at most `steps_max` steps of its driver run at a time."""
+    """What one host works with; at most `steps_max` steps of its driver run at a time. `rng` is
+    what its waits are drawn from.
+    """
 
     driver: Driver
     images: ImageFetcher
     blobs: Blobs
     steps_max: int
+    rng: Random = field(default_factory=SystemRandom)
 
 
 class Reconciler:
@@ -53,11 +56,14 @@ class Reconciler:
     def __init__(self, tools: Tools, *, cloud_id: str, spoke: Callable[[], None]) -> None:
         self.wishes = Wishes()
         self.outbox = Outbox()
+        self.counter = Counter(tools.driver, tools.rng)
         self._cloud_id = cloud_id
         self._driver = tools.driver
         self._images = tools.images
         self._blobs = tools.blobs
+        self._rng = tools.rng
         self._spoke = spoke
+        self._steps_max = tools.steps_max
         self._steps = asyncio.Semaphore(tools.steps_max)
         self._past = Past()
         self._graceful_stop: bool | None = None
@@ -75,6 +81,11 @@ class Reconciler:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
+    async def rest(self) -> None:
+        """Lets the steps that were begun come to their end, and begins none any more."""
+        for _ in range(self._steps_max):
+            await self._steps.acquire()
+
     def nudge(self, instance_id: str) -> None:
         """Makes a worker look at the instance now, or again when it is at it."""
         found = self._workers.get(instance_id)
@@ -85,18 +96,20 @@ class Reconciler:
         task = asyncio.get_running_loop().create_task(self._work(instance_id, again))
         self._workers[instance_id] = (task, again)
 
-    def take_view(self, view: View) -> None:
-        """Takes all that is wanted; under a new incarnation everything seen is said again."""
-        if view.incarnation != self.wishes.incarnation:
+    def take_view(self, view: View, *, greeted: bool = False) -> None:
+        """Takes all that is wanted; under a new incarnation everything seen is said again. After a
+        greeting it is a new one, even if a database that was set back gives its number again.
+        """
+        if greeted or view.incarnation != self.wishes.incarnation:
             self.outbox.begin()
         instance_ids = self.wishes.take_view(view)
         self._past.keep(self.wishes.claims())
-        for instance_id in instance_ids:
+        for instance_id in sorted(instance_ids):
             self.nudge(instance_id)
 
     def take_command(self, batch: CommandBatch) -> None:
         """Takes what else is wanted, where it counts."""
-        for instance_id in self.wishes.take_command(batch.incarnation, batch.wanted):
+        for instance_id in sorted(self.wishes.take_command(batch.incarnation, batch.wanted)):
             self.nudge(instance_id)
 
     def end(self, claim: Claim) -> None:
@@ -123,7 +136,7 @@ class Reconciler:
                         logger().warning(
                             "step failed", instance=instance_id, tries=tries, error=repr(error)
                         )
-                        pause = Pause(_backoff_s(tries))
+                        pause = Pause(_backoff_s(tries, self._rng))
                 if pause is not None:
                     await _wait(again, pause.wait_s)
                     continue
@@ -156,7 +169,7 @@ class Reconciler:
     async def _moment(self) -> Moment:
         if self._graceful_stop is None:
             self._graceful_stop = (await self._driver.capabilities()).graceful_stop
-        return Moment(time.monotonic(), self._graceful_stop)
+        return Moment(asyncio.get_running_loop().time(), self._graceful_stop)
 
     async def _try(self, step: Step, guests: Sequence[Guest]) -> None:
         claim = step.wanted.claim
@@ -178,7 +191,7 @@ class Reconciler:
     async def _ask(self, step: Step, guests: Sequence[Guest]) -> None:
         claim = step.wanted.claim
         guest = next(g for g in guests if g.identity.claim == claim)
-        self._past.asked[claim] = (guest.incarnation, time.monotonic())
+        self._past.asked[claim] = (guest.incarnation, asyncio.get_running_loop().time())
         try:
             await self._act(step)
         except Exception as error:  # noqa: BLE001  # its grace runs out, however it is asked
@@ -206,6 +219,7 @@ class Reconciler:
                 return
         async with self._steps:
             await take_step(self._driver, step, identity=identity, image=image)
+        self.counter.note_change()
 
     async def _fetch(self, wanted: Wanted) -> ImageFile | None:
         """The wish's image; None if something else is wanted before it has come."""
@@ -251,19 +265,21 @@ class Reconciler:
                 async for changed in self._driver.watch_guests():
                     if self.wishes.of(changed.instance_id):
                         self.nudge(changed.instance_id)
+                    else:
+                        self.counter.stir()
             except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                 logger().warning("hypervisor events lost", error=repr(error))
             await asyncio.sleep(RETRY_S_MAX)
 
     async def _look_slowly(self) -> None:
         while True:
-            await asyncio.sleep(SLOW_LOOK_S * SystemRandom().uniform(0.8, 1.2))
+            await asyncio.sleep(SLOW_LOOK_S * self._rng.uniform(0.8, 1.2))
             for instance_id in self.wishes.instance_ids():
                 self.nudge(instance_id)
 
 
-def _backoff_s(tries: int) -> float:
-    return min(RETRY_S_MAX, RETRY_S * 2.0 ** min(tries, 10)) * SystemRandom().uniform(0.5, 1.0)
+def _backoff_s(tries: int, rng: Random) -> float:
+    return min(RETRY_S_MAX, RETRY_S * 2.0 ** min(tries, 10)) * rng.uniform(0.5, 1.0)
 
 
 async def _wait(again: asyncio.Event, timeout_s: float) -> bool:

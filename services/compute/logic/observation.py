@@ -60,6 +60,12 @@ class Past:
         missed = self.missed.get(wanted.claim)
         return missed is not None and missed.generation == wanted.generation
 
+    def has_made(self, wanted: Wanted) -> bool:
+        """Whether the guest of this claim was once made whole, as this agent or the control plane
+        remembers.
+        """
+        return wanted.built or wanted.claim in self.applied
+
     def keep(self, claims: Iterable[Claim]) -> None:
         """Forgets all other claims: no wish about them can come any more."""
         kept = set(claims)
@@ -78,6 +84,8 @@ def observation_of(wanted: Wanted, guests: Sequence[Guest], past: Past) -> Obser
     """
     claim = wanted.claim
     guest = next((g for g in guests if g.identity.claim == claim), None)
+    if wanted.leaving:
+        return _left(wanted, guest)
     failure = past.failures.get(claim)
     if failure is not None or not wanted.spec.present:
         if guest is not None:
@@ -96,10 +104,18 @@ def observation_of(wanted: Wanted, guests: Sequence[Guest], past: Past) -> Obser
     return Observation(claim, guest.applied_generation, guest.power)
 
 
+def _left(wanted: Wanted, guest: Guest | None) -> Observation | None:
+    """Of a guest that is only to be off: that it is, or that nothing is left of it."""
+    if wanted.unclaimed or (guest is not None and guest.power is Power.RUNNING):
+        return None
+    if guest is None:
+        return Observation(wanted.claim, absent=True)
+    return Observation(wanted.claim, guest.applied_generation, guest.power)
+
+
 def _gone(wanted: Wanted, past: Past) -> Observation | None:
-    applied = past.applied.get(wanted.claim)
-    if applied is None:
+    if not past.has_made(wanted):
         return None
     why = Failure("GUEST_LOST", "nothing of it is left on its host", wanted.generation)
-    failure = why if applied < wanted.generation else None
-    return Observation(wanted.claim, applied, Power.CRASHED, failure=failure)
+    applied = past.applied.get(wanted.claim, 0)
+    return Observation(wanted.claim, applied, Power.CRASHED, failure=why)

@@ -1,6 +1,8 @@
 """What is wanted of one instance + what is seen of it -> a step, a refusal, a pause, or nothing.
 
+    leaving                          a guest: STOP -> nothing, it is kept
     absent, or the build failed      a guest: STOP -> ERASE -> nothing
+    no wish, a newer claim is here   a guest: STOP -> nothing, it is kept
     present, applied is behind       none or half a guest: PREPARE
       shall run   boot not begun     NOTE (boot n, was: this run) -> as below
                   runs, run = was    down (below)
@@ -82,7 +84,7 @@ def next_step(
     wanted: Sequence[Wanted], guests: Sequence[Guest], *, past: Past, moment: Moment
 ) -> Step | Refusal | Pause | None:
     """The next thing to do for one instance; `wanted` and `guests` are all of that instance."""
-    for wish in wanted:
+    for wish in (*wanted, *_superseded(wanted, guests)):
         step = _removal(wish, guests, past)
         if step is not None:
             return step
@@ -96,9 +98,9 @@ def next_step(
     others = [g for g in guests if g.identity.claim != wish.claim]
     if others:
         # To refuse is to erase what was built; a guest that has lived is never refused.
-        return None if wish.claim in past.applied else _in_the_way(wish, wanted, others)
+        return None if past.has_made(wish) else _in_the_way(wish, wanted, others)
     if guest is None or not guest.prepared:
-        lost = guest is None and wish.claim in past.applied
+        lost = guest is None and past.has_made(wish)
         return None if lost else Step(StepKind.PREPARE, wish)
     if past.has_missed(wish):
         return None
@@ -106,14 +108,29 @@ def next_step(
 
 
 def _is_buildable(wish: Wanted, past: Past) -> bool:
-    return wish.spec.present and wish.claim not in past.failures
+    return not wish.leaving and wish.spec.present and wish.claim not in past.failures
 
 
 def _removal(wish: Wanted, guests: Sequence[Guest], past: Past) -> Step | None:
     guest = _guest_of(wish, guests)
     if guest is None or _is_buildable(wish, past):
         return None
-    return Step(StepKind.STOP if guest.power is Power.RUNNING else StepKind.ERASE, wish)
+    if guest.power is Power.RUNNING:
+        return Step(StepKind.STOP, wish)
+    return None if wish.leaving else Step(StepKind.ERASE, wish)
+
+
+def _superseded(wanted: Sequence[Wanted], guests: Sequence[Guest]) -> list[Wanted]:
+    """Guests of which nothing is known but that their instance has a newer claim here."""
+    if len(guests) <= 1 and not (guests and wanted):
+        return []
+    claims = {w.claim for w in wanted}
+    newest = max((w for w in wanted if not w.unclaimed), key=lambda w: w.claim.epoch, default=None)
+    return [
+        replace(newest, claim=g.identity.claim, leaving=True, unclaimed=True)
+        for g in guests
+        if newest and g.identity.claim not in claims and g.identity.epoch < newest.claim.epoch
+    ]
 
 
 def _power(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Pause:
@@ -150,7 +167,7 @@ def _down(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | P
 
 
 def _in_the_way(wish: Wanted, wanted: Sequence[Wanted], others: Sequence[Guest]) -> Refusal | None:
-    claims = {w.claim for w in wanted}
+    claims = {w.claim for w in wanted if not w.leaving}
     stranger = next((g for g in others if g.identity.claim not in claims), None)
     if stranger is None:
         return None

@@ -53,13 +53,21 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One wish: a record, never a verb. `revision` is the commit that made it, `trace` the call."""
+    """One wish: a record, never a verb. `revision` is the commit that made it, `trace` the call.
+
+    `built`: the guest has been made under this claim before, whether this agent knows it or not.
+    `leaving`: it is to be off and kept as it is, the spec does not count; of one that is
+    `unclaimed` besides, nothing is said.
+    """
 
     claim: Claim
     generation: int
     revision: int
     spec: Spec
     trace: Trace = UNTRACED
+    built: bool = False
+    leaving: bool = False
+    unclaimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,13 @@ class Wishes:
 
     def take_view(self, view: View) -> set[str]:
         """Takes a view; gives the ids of the instances of which something is wanted now."""
-        newer = [w for w in self._all() if w.revision > view.revision]
+        # The host's own word is in no later view: it holds until the guest is claimed, or is off.
+        told = {w.claim for w in view.wanted}
+        newer = [
+            w
+            for w in self._all()
+            if (w.claim not in told if w.unclaimed else w.revision > view.revision)
+        ]
         self._ended = {c: r for c, r in self._ended.items() if r > view.revision}
         self._wanted = {}
         for wanted in (*view.wanted, *newer):

@@ -1,6 +1,6 @@
 """The conductor's side of the bus: requests for hosts, commands, the feed out; decisions in."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
 
@@ -39,6 +39,14 @@ class NatsBus:
             batch = compute_pb2.CommandBatch(host_id=host_id, incarnation=incarnation, wanted=chunk)
             await self._bus.publish(subject, batch.SerializeToString())
 
+    async def ask_inventory(self, host_id: str, incarnation: int, revision: int) -> None:
+        """Asks one host for its guests, listed after this commit."""
+        subject = subjects.host_command(self._cloud.cloud_id, host_id)
+        batch = compute_pb2.CommandBatch(
+            host_id=host_id, incarnation=incarnation, inventory_as_of=revision
+        )
+        await self._bus.publish(subject, batch.SerializeToString())
+
     async def feed(
         self, records: Sequence[Record], head_revision: int, *, compacted_revision: int
     ) -> None:
@@ -62,14 +70,14 @@ class NatsBus:
             compacted_revision=compacted,
         )
 
-    async def subscribe_decisions(self, decider: Decider) -> None:
-        """Gives each batch of decisions to one of the conductors."""
+    async def subscribe_decisions(self, decider: Decider) -> Callable[[], Awaitable[None]]:
+        """Gives each batch of decisions to one of the conductors. Gives back the way to stop."""
 
         async def on_batch(payload: bytes) -> None:
             batch = scheduler_pb2.DecisionBatch.FromString(payload)
             await decider.decide([_decision(d) for d in batch.decisions])
 
-        await self._bus.subscribe(
+        return await self._bus.subscribe(
             subjects.decided(self._cloud.cloud_id), on_batch, queue="conductors"
         )
 

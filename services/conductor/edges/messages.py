@@ -8,6 +8,7 @@ from stead.v1 import host_pb2, image_pb2, quota_pb2
 from services.conductor.edges.store import codec
 from services.conductor.flows.greet import Hello
 from services.conductor.flows.ports import Page, Query, View
+from services.conductor.logic.guest_policy import is_built
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.quota import violations_of
 from services.conductor.logic.rows import (
@@ -57,6 +58,8 @@ def resource(record: Record) -> resource_pb2.Resource:
         body=record.body,
         deleted=record.deleted,
         public=record.public,
+        next_look_us=record.next_look_us,
+        looks=record.looks,
     )
     if record.ledger:
         _write_ledger(message.ledger, record.ledger)
@@ -144,18 +147,24 @@ def write_trace(message: resource_pb2.Trace, trace: Trace) -> None:
     message.correlation_id, message.traceparent = trace.correlation_id, trace.traceparent
 
 
-def wanted(row: InstanceRow, claim: ClaimRow, trace: Trace = UNTRACED) -> compute_pb2.Wanted:
-    """What is wanted of an instance under a claim; a claim that is LEAVING wants absence."""
-    spec = codec.spec_of(row)
-    if claim.role is ClaimRole.LEAVING:
-        spec.present = spec.run = False
+def wanted(row: InstanceRow | None, claim: ClaimRow, trace: Trace = UNTRACED) -> compute_pb2.Wanted:
+    """What is wanted of an instance under a claim. Absence only where the claim says `discard`: a
+    guest on its way out without it is stopped and kept. Source: MECHANICS C7.
+    """
+    spec = codec.spec_of(row) if row is not None else compute_pb2.Spec()
+    # Whoever sends an end and does not know of the word yet, the guest only goes off.
+    leaving = claim.role is ClaimRole.LEAVING or not spec.present
+    if leaving:
+        spec.present, spec.run = not claim.discard, False
         spec.grace_s = 0
     message = compute_pb2.Wanted(
-        instance_id=row.id,
+        instance_id=claim.instance_id,
         epoch=claim.epoch,
-        generation=row.generation,
+        generation=row.generation if row is not None else 0,
         revision=claim.wanted_revision,
         spec=spec,
+        built=row is not None and is_built(row, claim),
+        leaving=leaving and not claim.discard,
     )
     if trace != UNTRACED:
         write_trace(message.trace, trace)
@@ -169,7 +178,17 @@ def view(found: View, cloud_id: str) -> compute_pb2.View:
         host_id=found.host_id,
         incarnation=found.incarnation,
         revision=found.revision,
-        wanted=[wanted(row, claim) for row, claim in found.wanted],
+        wanted=[
+            *(wanted(row, claim) for row, claim in found.wanted),
+            *(_outdated(guest, found.revision) for guest in found.outdated),
+        ],
+    )
+
+
+def _outdated(guest: tuple[str, int], revision: int) -> compute_pb2.Wanted:
+    instance_id, epoch = guest
+    return compute_pb2.Wanted(
+        instance_id=instance_id, epoch=epoch, revision=revision, leaving=True, unclaimed=True
     )
 
 
@@ -185,6 +204,7 @@ def hello_from(message: compute_pb2.Hello) -> Hello:
         reserved=_resources_from(message.reserved),
         overcommit=Overcommit(ratio.vcpus_permille, ratio.memory_permille, ratio.disk_permille),
         capabilities=message.capabilities.SerializeToString(),
+        guests=tuple((guest.instance_id, guest.epoch) for guest in message.guests),
     )
 
 
@@ -205,7 +225,7 @@ def seen_from(message: conductor_pb2.HostObservation) -> Seen:
         incarnation=message.incarnation,
         sequence=observation.sequence,
         applied_generation=observation.applied_generation,
-        power=_power_from(observation.power),
+        power=power_from(observation.power),
         absent=observation.absent,
         failure=failure,
         progress=observation.progress,
@@ -213,7 +233,8 @@ def seen_from(message: conductor_pb2.HostObservation) -> Seen:
     )
 
 
-def _power_from(number: int) -> Power:
+def power_from(number: int) -> Power:
+    """What a host says of a guest's power switch."""
     # What this release does not know is as if it had not been seen.
     return Power(number) if number in _POWERS else Power.PENDING
 

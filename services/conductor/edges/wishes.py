@@ -12,6 +12,8 @@ from stead.v1 import image_pb2, instance_pb2, quota_pb2
 from services.conductor.edges import messages
 from services.conductor.flows.accept_cancel import CancelAcceptor
 from services.conductor.flows.accept_catalog import CatalogAcceptor, NewImage
+from services.conductor.flows.accept_evacuate import EvacuationAcceptor
+from services.conductor.flows.accept_guest import GuestAcceptor, GuestOnHost
 from services.conductor.flows.accept_host import HostAcceptor
 from services.conductor.flows.accept_instance import InstanceAcceptor, InstanceChanges, NewInstance
 from services.conductor.flows.accept_power import PowerAcceptor
@@ -36,6 +38,8 @@ class Acceptors:
     catalog: CatalogAcceptor
     projects: ProjectAcceptor
     hosts: HostAcceptor
+    guests: GuestAcceptor
+    evacuations: EvacuationAcceptor
     cancels: CancelAcceptor
 
 
@@ -189,5 +193,11 @@ _WISHES: dict[str, Callable[[Acceptors, Asked, Any], Answer]] = {
     "delete_project": lambda to, asked, wish: to.projects.delete(asked, wish.id),
     "update_quota": _update_quota,
     "enable_host": lambda to, asked, wish: to.hosts.enable(asked, wish.id),
+    "fence_host": lambda to, asked, wish: to.hosts.fence(asked, wish.id, wish.reason),
+    "remove_host": lambda to, asked, wish: to.hosts.remove(asked, wish.id),
+    "evacuate_instance": lambda to, asked, wish: to.evacuations.evacuate(asked, wish.id),
     "disable_host": lambda to, asked, wish: to.hosts.disable(asked, wish.id, wish.reason),
+    "discard_guest": lambda to, asked, wish: to.guests.discard(
+        asked, GuestOnHost(wish.host_id, wish.instance_id, wish.epoch)
+    ),
 }

@@ -95,19 +95,24 @@ class Acceptance:
 
     async def instance(self, asked: Asked, instance_id: str) -> Situation:
         """The situation of a living instance that the caller may touch. Raises NotFound
-        (INSTANCE_NOT_FOUND) also for another project's.
+        (INSTANCE_NOT_FOUND) also for another project's, Unavailable (DEADLINE_PASSED).
         """
-        situation = await self._looker.look(instance_id)
+        situation = await self._looker.look(instance_id, time_left_s=asked.time_left_s())
         if situation is None or not asked.may_touch(situation.instance.project_id):
             raise missing(ResourceKind.INSTANCE, instance_id)
         if situation.instance.deleted:
             raise missing(ResourceKind.INSTANCE, instance_id)
         return situation
 
-    async def entries(self, *wanted: tuple[ResourceKind, str]) -> list[CatalogRow | None]:
-        """Living flavors, images and key pairs by kind and id, whoever's, in order."""
-        asked = [self._catalog.put(one) for one in wanted]
-        return [await one for one in asked]
+    async def entries(
+        self, asked: Asked, *wanted: tuple[ResourceKind, str]
+    ) -> list[CatalogRow | None]:
+        """Living flavors, images and key pairs by kind and id, whoever's, in order. Raises
+        Unavailable (DEADLINE_PASSED).
+        """
+        left_s = asked.time_left_s()
+        looks = [self._catalog.put(one, time_left_s=left_s) for one in wanted]
+        return [await look for look in looks]
 
     def done(self, asked: Asked, action: OperationAction, about: About) -> OperationRow:
         """The operation of what is done with its acceptance."""

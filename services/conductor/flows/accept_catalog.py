@@ -89,7 +89,7 @@ class CatalogAcceptor:
         """
 
         async def decide() -> Item:
-            (row,) = await self._acceptance.entries((kind, entry_id))
+            (row,) = await self._acceptance.entries(asked, (kind, entry_id))
             if row is None or not (isinstance(row, FlavorRow) or asked.may_touch(row.project_id)):
                 raise missing(kind, entry_id)
             return self._item(asked, _REMOVAL[kind], replace(row, deleted=True))

@@ -1,13 +1,14 @@
-"""Accepts that a host is opened or closed for new instances."""
+"""Accepts what admins say of a host: open, closed, dead, gone."""
 
 from dataclasses import replace
 
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.logic.operations import About
-from services.conductor.logic.rows import Item
+from services.conductor.logic.rows import Fence, HostRow, Item
+from services.domain.errors import WrongState
 from services.domain.ids import is_host_id
-from services.domain.kinds import ResourceKind
+from services.domain.kinds import FenceKind, HostState, ResourceKind
 from services.domain.operation import OperationAction
 
 
@@ -27,13 +28,60 @@ class HostAcceptor:
         """
         return await self._set(asked, host_id, OperationAction.DISABLE_HOST, disabled_reason=reason)
 
+    async def fence(self, asked: Asked, host_id: str, reason: str) -> Accepted:
+        """Records that its agent and guests run no more, on the caller's word: it is DOWN, and its
+        instances may be evacuated. Raises NotFound (HOST_NOT_FOUND), WrongState (HOST_NOT_DOWN)
+        while its lease is live.
+        """
+
+        async def decide() -> Item:
+            row = await self._silent(host_id)
+            now_s = self._acceptance.clock.now_s()
+            by = asked.caller.subject
+            fence = Fence(row.incarnation, FenceKind.VOUCHED, by, reason, now_s)
+            fenced = replace(row, state=HostState.DOWN, fence=row.fence if row.fenced else fence)
+            return self._item(asked, fenced, OperationAction.FENCE_HOST)
+
+        return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
+
+    async def remove(self, asked: Asked, host_id: str) -> Accepted:
+        """Forgets it with what is left of instances on it. Raises NotFound (HOST_NOT_FOUND),
+        WrongState (HOST_NOT_DOWN) while its lease is live, (HOST_NOT_EMPTY) while an instance lives
+        there. MECHANICS C6.
+        """
+
+        async def decide() -> Item:
+            row = await self._silent(host_id)
+            removed = replace(row, state=HostState.DOWN, deleted=True, fence=None)
+            return self._item(asked, removed, OperationAction.REMOVE_HOST)
+
+        return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
+
+    async def _silent(self, host_id: str) -> HostRow:
+        known = [host_id] if is_host_id(host_id) else []
+        row = (await self._acceptance.store.hosts_read(known)).get(host_id)
+        if row is None or row.deleted:
+            raise missing(ResourceKind.HOST, host_id)
+        if row.state is HostState.UP:
+            raise WrongState(
+                "HOST_NOT_DOWN",
+                f"host {host_id} is heard of; end its agent and wait for its lease to lapse",
+                metadata={"host_id": host_id, "state": row.state.name},
+            )
+        return row
+
+    def _item(self, asked: Asked, row: HostRow, action: OperationAction) -> Item:
+        about = About(asked.caller.project_id, row.id)
+        operation = self._acceptance.done(asked, action, about)
+        return Item(request=asked.key(row.id, operation.id), host=row, operations=(operation,))
+
     async def _set(
         self, asked: Asked, host_id: str, action: OperationAction, *, disabled_reason: str = ""
     ) -> Accepted:
         async def decide() -> Item:
             known = [host_id] if is_host_id(host_id) else []
             row = (await self._acceptance.store.hosts_read(known)).get(host_id)
-            if row is None:
+            if row is None or row.deleted:
                 raise missing(ResourceKind.HOST, host_id)
             enabled = action is OperationAction.ENABLE_HOST
             changed = replace(row, enabled=enabled, disabled_reason=disabled_reason)

@@ -149,6 +149,7 @@ class InstanceAcceptor:
 
     async def _row(self, asked: Asked, new: NewInstance) -> InstanceRow:
         flavor, image, *pairs = await self._acceptance.entries(
+            asked,
             (ResourceKind.FLAVOR, new.flavor_id),
             (ResourceKind.IMAGE, new.image_id),
             *((ResourceKind.KEY_PAIR, id_) for id_ in new.key_pair_ids),

@@ -14,9 +14,17 @@ from collections.abc import Sequence
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Bus, Clock, Store
-from services.conductor.logic import lifecycle
+from services.conductor.logic import evacuation, lifecycle, overdue
 from services.conductor.logic.rows import Committed, Situation
-from services.conductor.logic.steps import Command, LetGo, Place, next_step
+from services.conductor.logic.steps import (
+    Command,
+    GiveUp,
+    LetGo,
+    MoveOn,
+    Place,
+    leaves_work,
+    next_step,
+)
 from services.domain.errors import NoCapacity
 from services.runtime.lane import Lane
 from services.runtime.log import logger
@@ -31,7 +39,7 @@ class Advancer:
         self._committer = committer
         self._clock = clock
         self._memory = committer.memory
-        self._lane: Lane[str, None] = Lane(self._round, name="advances", waiting_max=200_000)
+        self._lane: Lane[str, None] = Lane(self._round, name="advances", waiting_max=50_000)
 
     def nudge(self, instance_id: str) -> None:
         """Takes the instance's next step soon. A nudge that is lost is made up for by the
@@ -76,7 +84,7 @@ class Advancer:
         situations = await self.situations(instance_ids)
         places: list[Place] = []
         commands: dict[tuple[str, int], list[Command]] = defaultdict(list)
-        lost: list[Situation] = []
+        ends: list[LetGo | MoveOn | GiveUp] = []
         for situation in situations.values():
             step = next_step(situation)
             if isinstance(step, Place):
@@ -84,26 +92,39 @@ class Advancer:
             elif isinstance(step, Command):
                 host = (step.claim.host_id, step.claim.host_incarnation)
                 commands[host].append(step)
-            elif isinstance(step, LetGo):
-                lost.append(step.situation)
+            elif isinstance(step, LetGo | MoveOn | GiveUp):
+                ends.append(step)
+        # First, since it needs no bus: with that gone for good a deadline still ends what waits.
+        await asyncio.gather(*(self._end(step) for step in ends))
         if places:
             # The commit beside which these were read, whoever made it: a refusal has to know it.
             head = max(situation.head_revision for situation in situations.values())
             await self._bus.place(places, head)
         for (host_id, incarnation), told in commands.items():
             await self._bus.command(host_id, incarnation, told)
-        await asyncio.gather(*(self._let_go(situation) for situation in lost))
         return [None] * len(instance_ids)
 
-    async def _let_go(self, situation: Situation) -> None:
-        item = lifecycle.deleted_on_lost_host(situation, self._clock.now_s())
+    async def _end(self, step: LetGo | MoveOn | GiveUp) -> None:
+        situation, now_s = step.situation, self._clock.now_s()
+        if isinstance(step, LetGo):
+            item, event = lifecycle.deleted_on_lost_host(situation, now_s), "let go"
+        elif isinstance(step, MoveOn):
+            item, event = evacuation.moved_on(situation, now_s), "its host is fenced: placed again"
+        else:
+            item, event = overdue.given_up(situation, now_s), "given up at the deadline"
         if item is None:
             return
         outcome = await self._committer.commit(item, situation.instance.project_id)
-        if isinstance(outcome, Committed):
-            assert situation.operation is not None
-            logger().warning(
-                "deleted while its host is down",
-                instance=situation.instance.id,
-                correlation_id=situation.operation.trace.correlation_id,
-            )
+        if not isinstance(outcome, Committed):
+            return
+        assert situation.operation is not None
+        logger().warning(
+            event,
+            instance=situation.instance.id,
+            operation=situation.operation.id,
+            action=situation.operation.action.name,
+            phase=situation.operation.phase.name,
+            correlation_id=situation.operation.trace.correlation_id,
+        )
+        if leaves_work(item):
+            self.nudge(situation.instance.id)

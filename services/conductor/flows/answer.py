@@ -4,6 +4,7 @@ Owns replays: the same request id with the same payload gives the same resource 
 they are now. A dry run answers with the same words, less what only a commit can give.
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from services.conductor.flows.ports import Bodies, Query, Store
@@ -56,6 +57,10 @@ class Asked:
             operation_id,
             self.batch,
         )
+
+    def time_left_s(self) -> float | None:
+        """How much longer the caller waits; None if it did not say."""
+        return None if self.deadline is None else self.deadline - asyncio.get_running_loop().time()
 
     def may_touch(self, project_id: str) -> bool:
         """Whether the caller may change what belongs to the project."""
@@ -143,6 +148,12 @@ class Answerer:
         if refused.refusal is Refusal.NO_QUOTA:
             return self._over_quota(item, refused)
         if refused.refusal is Refusal.NOT_EMPTY:
+            if item.host is not None:
+                return WrongState(
+                    "HOST_NOT_EMPTY",
+                    "instances live on the host; evacuate or delete them before it",
+                    metadata={"host_id": item.host.id},
+                )
             return WrongState(
                 "PROJECT_NOT_EMPTY", "the project has instances; delete them before it"
             )

@@ -11,7 +11,9 @@ from enum import IntEnum
 
 from services.conductor.flows.ports import Bus, Store
 from services.conductor.flows.remember import Memory
+from services.conductor.logic.operations import dated
 from services.conductor.logic.rows import Committed, Item, Outcome
+from services.conductor.logic.step_table import USUAL_DEADLINES, Deadlines
 from services.conductor.logic.weight import weight_of
 from services.runtime.lane import Lane
 
@@ -34,10 +36,11 @@ class Urgency(IntEnum):
 
 class Committer:
     """The one way to a commit; `memory` is what is known from it, `ended` counts the operations
-    that it has ended, by action, state and reason.
+    that it has ended, by action, state and reason. `deadlines` are how long phases may last.
     """
 
-    def __init__(self, store: Store, bus: Bus) -> None:
+    def __init__(self, store: Store, bus: Bus, deadlines: Deadlines = USUAL_DEADLINES) -> None:
+        self._deadlines = deadlines
         self.memory = Memory()
         self.ended: Counter[tuple[str, ...]] = Counter()
         self._store = store
@@ -62,6 +65,7 @@ class Committer:
         Raises Unavailable (DEADLINE_PASSED) where the `deadline` (by the loop's clock) passes while
         it waits: then it was not committed, NoCapacity (LANE_FULL) where too much waits.
         """
+        item = dated(item, self._deadlines)
         return await self._lane.submit(
             item,
             key,
@@ -72,6 +76,7 @@ class Committer:
 
     async def check(self, item: Item, key: str = "", *, deadline: float | None = None) -> Outcome:
         """What a commit would say of the item. Raises as `commit` does."""
+        item = dated(item, self._deadlines)
         return await self._checks.submit(
             item, key, size_bytes=weight_of(item), time_left_s=_time_left_s(deadline)
         )

@@ -1,9 +1,12 @@
 """Welcomes a host's agent: a new incarnation, then its view. Source: MECHANICS D2."""
 
-from dataclasses import astuple, dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock, Store, View
+from services.conductor.logic.leases import LEASE_S
 from services.conductor.logic.rows import Committed, HostRow, Item
 from services.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from services.domain.ids import is_host_id
@@ -19,7 +22,9 @@ PERMILLE_MAX = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What an agent says of its host. `capabilities` is carried, not looked into."""
+    """What an agent says of its host. `capabilities` is carried, not looked into; `guests` are
+    (instance id, epoch) of those that it finds.
+    """
 
     host_id: str
     machine_id: str
@@ -29,12 +34,16 @@ class Hello:
     reserved: Resources
     overcommit: Overcommit
     capabilities: bytes
+    guests: tuple[tuple[str, int], ...] = ()
 
 
 class Greeter:
     """Gives incarnations and views."""
 
-    def __init__(self, store: Store, committer: Committer, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, committer: Committer, clock: Clock, *, lease_s: float = LEASE_S
+    ) -> None:
+        self._lease_s = lease_s
         self._store = store
         self._committer = committer
         self._clock = clock
@@ -43,18 +52,21 @@ class Greeter:
         """Commits the next incarnation and reads the view.
 
         Raises Invalid (HOST_ID_INVALID, HELLO_INVALID), Conflict (SUPERSEDED) if another agent of
-        the host greeted meanwhile.
+        the host greeted meanwhile, (HOST_IDENTITY_IN_USE) if another machine has its name.
         """
         if not is_host_id(hello.host_id):
             raise Invalid("HOST_ID_INVALID", "a host id is 1 to 63 of a-z, 0-9 and dash")
         _check(hello)
         for _ in range(TRIES_MAX):
             known = (await self._store.hosts_read([hello.host_id])).get(hello.host_id)
+            if known is not None:
+                await self._refuse_twin(hello, known)
             row = self._row(hello, known)
             outcome = await self._committer.commit(Item(host=row), "")
             if isinstance(outcome, Committed):
                 # Never the view of a later greeting: two agents would share its incarnation.
-                return await self.view(hello.host_id, row.incarnation)
+                view = await self.view(hello.host_id, row.incarnation)
+                return replace(view, outdated=await self._outdated(view, hello.guests))
         raise Unavailable("ROW_CONTENDED", "several agents greet for this host at once")
 
     async def view(self, host_id: str, incarnation: int) -> View:
@@ -65,6 +77,32 @@ class Greeter:
         if view.incarnation != incarnation:
             raise Conflict("SUPERSEDED", "another agent of this host is live")
         return view
+
+    async def _refuse_twin(self, hello: Hello, known: HostRow) -> None:
+        """Another machine may not take the name of one that may be alive. MECHANICS D3."""
+        if known.machine_id == hello.machine_id or known.deleted or known.fenced:
+            return
+        silent_s = (await self._store.silences_read([known.id])).get(known.id, math.inf)
+        if silent_s <= self._lease_s:
+            raise Conflict(
+                "HOST_IDENTITY_IN_USE",
+                f"another machine is host {known.id} and was heard {silent_s:.0f} s ago; give this"
+                " one an id of its own, or end the other's agent and wait for its lease to lapse",
+                metadata={"host_id": known.id},
+            )
+
+    async def _outdated(
+        self, view: View, guests: Sequence[tuple[str, int]]
+    ) -> tuple[tuple[str, int], ...]:
+        """Of the guests that the host told of, those without a claim here whose instance lives on
+        under a higher epoch. MECHANICS C7.
+        """
+        claims = {(claim.instance_id, claim.epoch) for _, claim in view.wanted}
+        others = [guest for guest in guests if guest not in claims]
+        if not others:
+            return ()
+        epochs = await self._store.epochs_read([instance_id for instance_id, _ in others])
+        return tuple((id_, epoch) for id_, epoch in others if epochs.get(id_, 0) > epoch)
 
     def _row(self, hello: Hello, known: HostRow | None) -> HostRow:
         return HostRow(

@@ -1,54 +1,67 @@
-"""Leases of hosts: renewed by beats, compared with the recorded states now and then.
+"""Leases of hosts: renewed by beats, judged now and then, and the hosts' states brought up to that.
 
-A host is DOWN only when its lease ran out while this conductor was there to hear it: neither just
-started, nor without its database, nor standing still.
+Owns the order of things and the alarm. Does not own what a silence means (logic/leases).
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import BeatAnswer, Clock, Store
+from services.conductor.logic.leases import LEASE_S, judged
 from services.conductor.logic.rows import Committed, HostRow, Item
 from services.domain.kinds import HostState
 from services.runtime.log import logger
 
-LEASE_S = 45.0
 COMPARE_MAX = 500
-# Compared less often than this, it was away.
-AWAY_S = 15.0
 
 
 class Leaser:
-    """Renews leases and follows them with UP and DOWN."""
+    """Renews leases and follows them with UP, DOWN and UNKNOWN."""
 
-    def __init__(self, store: Store, committer: Committer, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, committer: Committer, clock: Clock, *, lease_s: float = LEASE_S
+    ) -> None:
         self._store = store
         self._committer = committer
         self._clock = clock
-        self._hears_since_s = self._compared_at_s = clock.now_s()
+        self._lease_s = lease_s
+        self.states: Counter[HostState] = Counter()
+
+    def states_now(self) -> Counter[HostState]:
+        """How many hosts are in each state, as they were last judged."""
+        return self.states
 
     async def beat(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
-        """Renews the lease of each (host id, incarnation)."""
+        """Renews the lease of each (host id, incarnation). Also none are a sign: of the road."""
         return await self._store.leases_renew(beats)
 
     async def compare(self) -> None:
-        """Records UP and DOWN where leases say otherwise than the rows."""
-        differing = await self._store.leases_compare(LEASE_S, COMPARE_MAX)
-        now_s = self._clock.now_s()
-        if now_s - self._compared_at_s > AWAY_S:
-            self._hears_since_s = now_s
-        self._compared_at_s = now_s
-        heard_enough = now_s - self._hears_since_s > LEASE_S
-        rows = await self._store.hosts_read([host_id for host_id, _, _ in differing])
-        await asyncio.gather(
-            *(
-                self._record(rows[host_id], HostState.UP if live else HostState.DOWN)
-                for host_id, _, live in differing
-                if live or heard_enough
+        """Records states where leases say otherwise than the rows."""
+        found = await self._store.leases_read()
+        states = judged(found, self._lease_s)
+        changed = {
+            one.host_id: states[one.host_id]
+            for one in found.leases
+            if states[one.host_id] is not one.state
+        }
+        self._alarm(Counter(states.values()))
+        rows = await self._store.hosts_read(sorted(changed)[:COMPARE_MAX])
+        await asyncio.gather(*(self._record(row, changed[id_]) for id_, row in rows.items()))
+
+    def _alarm(self, states: Counter[HostState]) -> None:
+        lost, before = states[HostState.UNKNOWN], self.states[HostState.UNKNOWN]
+        self.states = states
+        if lost > before:
+            logger().error(
+                "hosts are silent and it is not known why: nothing is given up, none is DOWN",
+                unknown=lost,
+                hosts=states.total(),
             )
-        )
+        elif lost < before:
+            logger().warning("silent hosts are known of again", unknown=lost)
 
     async def _record(self, row: HostRow, state: HostState) -> None:
         outcome = await self._committer.commit(Item(host=replace(row, state=state)), "")

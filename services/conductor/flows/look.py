@@ -20,9 +20,11 @@ class Looker:
         """Runs the lane until cancelled."""
         await self._lane.run()
 
-    async def look(self, instance_id: str) -> Situation | None:
-        """The instance's situation now; None if there is no such instance."""
-        return await self._lane.submit(instance_id)
+    async def look(self, instance_id: str, *, time_left_s: float | None = None) -> Situation | None:
+        """The instance's situation now; None if there is no such instance. Raises Unavailable
+        (DEADLINE_PASSED) where the time passes before the look is begun.
+        """
+        return await self._lane.submit(instance_id, time_left_s=time_left_s)
 
     async def _round(self, ids: Sequence[str]) -> list[Situation | None | Exception]:
         found = await self._store.situations_read(list(dict.fromkeys(ids)))

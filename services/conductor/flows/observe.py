@@ -12,10 +12,11 @@ from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Store
 from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import lifecycle
-from services.conductor.logic.observation import Seen
+from services.conductor.logic.observation import Seen, unclaimed
 from services.conductor.logic.rows import Committed, Item, Refusal
 from services.conductor.logic.steps import leaves_work
 from services.domain.errors import Unavailable
+from services.domain.ids import is_row_id
 from services.domain.observation import ObservationOutcome
 
 TRIES_MAX = 8
@@ -87,9 +88,10 @@ class Observer:
         return (item, known.instance.project_id) if item.instance is not None else None
 
     async def _looked_at(self, seen: Seen) -> tuple[Item, str] | None:
-        """The item by the situation as it is now; None if there is no such instance."""
+        """The item by the situation as it is now; None if there can be no such claim."""
         situation = await self._looker.look(seen.instance_id)
         if situation is None:
-            return None
+            # A condemned guest has a claim and needs no instance; the store knows whether it has.
+            return (unclaimed(seen), "") if is_row_id(seen.instance_id) else None
         item = lifecycle.observed(situation, seen, self._clock.now_s())
         return item, situation.instance.project_id

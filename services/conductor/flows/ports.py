@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.conductor.logic.leases import Leases
 from services.conductor.logic.rows import (
     Caller,
     CatalogRow,
@@ -33,16 +34,21 @@ class Due:
     phase: Phase
     looks: int
     age_s: float
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All claims of one host with what is wanted under them, as of one revision."""
+    """All claims of one host with what is wanted under them, as of one revision. A condemned guest
+    has a claim without an instance. `outdated` are guests that the host has told of whose instance
+    has a higher epoch.
+    """
 
     host_id: str
     incarnation: int
     revision: int
-    wanted: tuple[tuple[InstanceRow, ClaimRow], ...]
+    wanted: tuple[tuple[InstanceRow | None, ClaimRow], ...]
+    outdated: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +195,26 @@ class Store(Protocol):
         """
         ...
 
+    async def leases_read(self) -> Leases:
+        """All hosts with how long they have been silent, and who was heard meanwhile."""
+        ...
+
+    async def silences_read(self, host_ids: Sequence[str]) -> dict[str, float]:
+        """For how long these hosts have given no sign of life, in seconds."""
+        ...
+
+    async def epochs_read(self, instance_ids: Sequence[str]) -> dict[str, int]:
+        """The highest epoch of each instance: of its claims, or its own; others are left out."""
+        ...
+
     async def operations_count(self) -> Sequence[OperationCount]:
         """Operations that are under way, by what they do and where they are."""
+        ...
+
+    async def requests_sweep(self, keep_s: float, limit: int) -> int:
+        """Forgets at most `limit` requests that are older than `keep_s`, a batch after its items;
+        how many.
+        """
         ...
 
     async def operations_take(self, limit: int) -> list[Due]:
@@ -234,6 +258,16 @@ class Bus(Protocol):
         ...
 
 
+class FenceDriver(Protocol):
+    """The operator's means to make sure that a host runs nothing."""
+
+    name: str
+
+    async def fence(self, host_id: str) -> bool:
+        """Whether the host and all its guests are known to run no more. May be repeated."""
+        ...
+
+
 class Bodies(Protocol):
     """What is written in the records' bodies."""
 
@@ -259,6 +293,7 @@ __all__ = [
     "Clock",
     "CloudIdentity",
     "Due",
+    "FenceDriver",
     "Ids",
     "OperationCount",
     "Page",

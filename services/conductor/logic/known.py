@@ -71,7 +71,12 @@ def _claims(
     before: tuple[ClaimRow, ...], item: Item, row: InstanceRow | None
 ) -> tuple[ClaimRow, ...]:
     removed = {change.epoch for change in item.claims if change.act is ClaimAct.REMOVE}
-    claims = tuple(claim for claim in before if claim.epoch not in removed)
+    discarded = {change.epoch for change in item.claims if change.act is ClaimAct.DISCARD}
+    claims = tuple(
+        replace(claim, discard=True) if claim.epoch in discarded else claim
+        for claim in before
+        if claim.epoch not in removed
+    )
     if item.wants and row is not None:
         claims = tuple(replace(claim, wanted_revision=row.revision) for claim in claims)
     return claims

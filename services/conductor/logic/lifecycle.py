@@ -6,9 +6,10 @@ happening that changes nothing gives None. Does not own its power switch (power)
 looked at (steps) nor who asks (flows).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from services.conductor.logic.observation import Seen, numbered, released
+from services.conductor.logic.observation import Seen, numbered, released, unclaimed
 from services.conductor.logic.operations import (
     CANCELLED,
     INTERNAL,
@@ -17,22 +18,29 @@ from services.conductor.logic.operations import (
     entered,
     progressed,
 )
-from services.conductor.logic.power import drifted, power_seen
+from services.conductor.logic.power import drifted, lost, power_seen
 from services.conductor.logic.rows import (
     ClaimAct,
     ClaimChange,
+    ClaimRow,
     InstanceRow,
     Item,
     OperationFault,
     OperationRow,
     Situation,
 )
-from services.domain.instance import Event, Illegal, Power, Standing, State, after
+from services.domain.instance import Event, Illegal, Power, Standing, State, Task, after
 from services.domain.kinds import ClaimRole
 from services.domain.operation import OperationAction, OperationState, Phase, is_cancellable
 from services.domain.resources import NOTHING
 
 BUILD_TRIES_MAX = 3
+
+# What it is that a build is done, by whether the guest shall run.
+_MADE = {
+    OperationAction.CREATE_INSTANCE: {True: Event.STARTED, False: Event.STARTED},
+    OperationAction.EVACUATE_INSTANCE: {True: Event.SWITCHED_ON, False: Event.SWITCHED_OFF},
+}
 
 
 def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
@@ -73,17 +81,22 @@ def observed(situation: Situation, seen: Seen, now_s: float) -> Item:
     number = numbered(seen)
     claim = next((c for c in situation.claims if c.epoch == seen.epoch), None)
     if claim is None or claim.role is not ClaimRole.HOLDER:
-        return Item(claims=(number, released(seen)) if seen.absent else (number,))
+        return unclaimed(seen)
     item: Item | None
     if seen.absent:
         item = _absent(situation, seen, now_s)
-    elif situation.instance.standing.state is State.BUILDING:
+    elif is_being_built(situation.instance.standing):
         item = _building(situation, seen, now_s)
     else:
         item = power_seen(situation, seen, now_s)
     if item is None:
         return Item(claims=(number,))
     return replace(item, claims=(number, *item.claims))
+
+
+def is_being_built(standing: Standing) -> bool:
+    """Whether the guest of its newest claim is only coming into being."""
+    return standing.state is State.BUILDING or standing.task is Task.EVACUATING
 
 
 def delete_asked(situation: Situation, operation: OperationRow, now_s: float) -> Item | None:
@@ -110,7 +123,9 @@ def delete_asked(situation: Situation, operation: OperationRow, now_s: float) ->
         assert not isinstance(gone, Illegal)
         instance = replace(instance, standing=gone)
         operations = (*operations[:-1], ended(operation, OperationState.DONE, now_s))
-    return Item(instance=instance, wants=True, operations=operations)
+    return Item(
+        instance=instance, wants=True, operations=operations, claims=discards(situation.claims)
+    )
 
 
 def cancel_asked(situation: Situation, now_s: float) -> Item | None:
@@ -126,6 +141,7 @@ def cancel_asked(situation: Situation, now_s: float) -> Item | None:
         instance=_unwanted(situation.instance, following),
         wants=True,
         operations=(ended(operation, OperationState.CANCELLED, now_s, cause),),
+        claims=discards(situation.claims),
     )
 
 
@@ -149,12 +165,26 @@ def deleted_on_lost_host(situation: Situation, now_s: float) -> Item | None:
     if isinstance(following, Illegal) or holder is None or situation.operation is None:
         return None
     leaving = ClaimChange(
-        ClaimAct.LEAVE, situation.instance.id, holder.host_id, NOTHING, epoch=holder.epoch
+        ClaimAct.LEAVE,
+        situation.instance.id,
+        holder.host_id,
+        NOTHING,
+        epoch=holder.epoch,
+        discard=True,
     )
     return Item(
         instance=replace(situation.instance, standing=following, host_id="", epoch=0),
         operations=(ended(situation.operation, OperationState.DONE, now_s),),
         claims=(leaving,),
+    )
+
+
+def discards(claims: Sequence[ClaimRow]) -> tuple[ClaimChange, ...]:
+    """The owner's word, on record, that whatever there is of it may be erased. MECHANICS C7."""
+    return tuple(
+        ClaimChange(ClaimAct.DISCARD, claim.instance_id, claim.host_id, NOTHING, epoch=claim.epoch)
+        for claim in claims
+        if not claim.discard
     )
 
 
@@ -179,7 +209,7 @@ def _absent(situation: Situation, seen: Seen, now_s: float) -> Item | None:
             operations=(ended(operation, OperationState.DONE, now_s),),
             claims=(release,),
         )
-    if instance.standing.state is State.BUILDING and operation is not None:
+    if is_being_built(instance.standing) and operation is not None:
         return _build_lost(situation, operation, seen, now_s=now_s)
     return _guest_lost(situation, seen, now_s)
 
@@ -226,7 +256,10 @@ def _build_lost(
     if isinstance(following, Illegal):
         return None
     retried = replace(
-        entered(operation, Phase.PLACING, now_s), tries=tries, progress=f"{reason}: {message}"[:200]
+        entered(operation, Phase.PLACING, now_s),
+        tries=tries,
+        progress=f"{reason}: {message}"[:200],
+        last_fault=OperationFault(INTERNAL, reason, message, {"host_tries": str(tries)}),
     )
     return Item(
         instance=replace(
@@ -245,16 +278,17 @@ def _build_lost(
 
 def _building(situation: Situation, seen: Seen, now_s: float) -> Item | None:
     instance, operation = situation.instance, situation.operation
-    if operation is None or operation.action is not OperationAction.CREATE_INSTANCE:
+    if operation is None or operation.action not in _MADE:
         return None
     if seen.applied_generation >= instance.generation:
-        following = after(instance.standing, Event.STARTED)
+        following = after(instance.standing, _MADE[operation.action][instance.wanted.run])
         if isinstance(following, Illegal):
             return None
-        started = replace(instance, standing=following, power=Power.RUNNING)
+        wanted = Power.RUNNING if instance.wanted.run else Power.OFF
+        started = replace(instance, standing=following, power=wanted, fault="")
         done = (ended(operation, OperationState.DONE, now_s),)
         # It may have gone off again since: what is seen now follows at once.
-        since = drifted(started, seen.power)
+        since = drifted(started, seen.power, fault=lost(seen))
         return replace(since or Item(instance=started), operations=done)
     told = progressed(operation, seen.progress)
     return Item(operations=(told,)) if told else None

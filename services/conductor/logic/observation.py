@@ -6,7 +6,7 @@ instance (lifecycle, power).
 
 from dataclasses import dataclass
 
-from services.conductor.logic.rows import ClaimAct, ClaimChange
+from services.conductor.logic.rows import ClaimAct, ClaimChange, Item
 from services.domain.instance import Power
 from services.domain.resources import NOTHING
 
@@ -41,6 +41,11 @@ def numbered(seen: Seen) -> ClaimChange:
         incarnation=seen.incarnation,
         sequence=seen.sequence,
     )
+
+
+def unclaimed(seen: Seen) -> Item:
+    """What is written of a guest that is no instance's holder: nothing but its end matters."""
+    return Item(claims=(numbered(seen), released(seen)) if seen.absent else (numbered(seen),))
 
 
 def released(seen: Seen) -> ClaimChange:

@@ -5,7 +5,8 @@ Owns how an operation's row changes. Does not own when: lifecycle and power say 
 
 from dataclasses import dataclass, replace
 
-from services.conductor.logic.rows import InstanceRow, OperationFault, OperationRow
+from services.conductor.logic.rows import InstanceRow, Item, OperationFault, OperationRow
+from services.conductor.logic.step_table import Deadlines
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.trace import UNTRACED, Trace
 
@@ -13,6 +14,7 @@ PROGRESS_MAX = 200
 
 # gRPC status codes that a failed or cancelled operation carries.
 CANCELLED = 1
+DEADLINE_EXCEEDED = 4
 RESOURCE_EXHAUSTED = 8
 INTERNAL = 13
 
@@ -22,6 +24,7 @@ _FIRST = {
     OperationAction.START_INSTANCE: Phase.STARTING,
     OperationAction.STOP_INSTANCE: Phase.STOPPING,
     OperationAction.REBOOT_INSTANCE: Phase.REBOOTING,
+    OperationAction.EVACUATE_INSTANCE: Phase.PLACING,
 }
 
 
@@ -60,7 +63,8 @@ def done_operation(
 
 def entered(operation: OperationRow, phase: Phase, now_s: float) -> OperationRow:
     """The operation in its next phase."""
-    return replace(operation, phases=(*operation.phases, (phase, now_s)), progress="")
+    phases = (*operation.phases, (phase, now_s))
+    return replace(operation, phases=phases, progress="", deadline_at_s=0.0)
 
 
 def ended(
@@ -72,6 +76,24 @@ def ended(
     """The operation at its end."""
     last = entered(operation, Phase.ENDED, now_s)
     return replace(last, state=state, ended_at_s=now_s, fault=fault)
+
+
+def dated(item: Item, deadlines: Deadlines) -> Item:
+    """The item, each of its unfinished operations with the deadline of its phase. The time that a
+    guest has to go down by itself comes on top.
+    """
+    if all(o.finished or o.deadline_at_s for o in item.operations):
+        return item
+    grace_s = item.instance.wanted.grace_s if item.instance is not None else 0
+    return replace(item, operations=tuple(_dated(o, deadlines, grace_s) for o in item.operations))
+
+
+def _dated(operation: OperationRow, deadlines: Deadlines, grace_s: int) -> OperationRow:
+    if operation.finished or operation.deadline_at_s:
+        return operation
+    phase, began_s = operation.phases[-1]
+    allowed_s = deadlines.of(operation.action, phase) + grace_s
+    return replace(operation, deadline_at_s=began_s + allowed_s)
 
 
 def progressed(operation: OperationRow, progress: str) -> OperationRow | None:

@@ -16,6 +16,7 @@ Source: MECHANICS B1, B2.
 
 from dataclasses import replace
 
+from services.conductor.logic.guest_policy import LOST_REASON, MADE
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.operations import INTERNAL, ended, progressed
 from services.conductor.logic.rows import InstanceRow, Item, OperationFault, OperationRow, Situation
@@ -77,22 +78,30 @@ def power_seen(situation: Situation, seen: Seen, now_s: float) -> Item | None:
     """What a host's look at the guest that it holds changes; None if nothing."""
     instance, operation = situation.instance, situation.operation
     if operation is None or instance.standing.task not in POWER_TASKS:
-        return drifted(instance, seen.power)
+        return drifted(instance, seen.power, fault=lost(seen))
     if seen.applied_generation >= instance.generation and seen.power is not Power.PENDING:
-        return _made(instance, operation, seen.power, now_s=now_s)
+        return _made(instance, operation, seen, now_s=now_s)
     if seen.failure is not None and seen.failed_generation in (0, instance.generation):
         return _failed(instance, operation, seen, now_s=now_s)
     return _under_way(instance, operation, seen)
 
 
-def drifted(instance: InstanceRow, power: Power) -> Item | None:
-    """A guest that went off or on by itself: state and wish follow. MECHANICS B1.
+def lost(seen: Seen) -> str:
+    """Why, in words, where nothing is left of a guest that was made; empty otherwise."""
+    if seen.failure is None or seen.failure[0] != LOST_REASON or seen.power is not Power.CRASHED:
+        return ""
+    return f"{LOST_REASON}: {seen.failure[1]}"
 
-    PENDING says nothing: the host has not looked.
+
+def drifted(instance: InstanceRow, power: Power, *, fault: str = "") -> Item | None:
+    """A guest that went off or on by itself: state and wish follow, as `guest_policy` says.
+
+    PENDING says nothing: the host has not looked. `fault` says why it is gone, if it is.
     """
-    if power is instance.power or power is Power.PENDING:
+    fault = fault if instance.standing.state in MADE else instance.fault
+    if power is Power.PENDING or (power is instance.power and fault == instance.fault):
         return None
-    changed = replace(instance, power=power)
+    changed = replace(instance, power=power, fault=fault)
     runs = power is Power.RUNNING
     following = after(instance.standing, Event.GUEST_RAN if runs else Event.GUEST_STOPPED)
     if isinstance(following, Illegal):
@@ -101,7 +110,7 @@ def drifted(instance: InstanceRow, power: Power) -> Item | None:
 
 
 def _made(
-    instance: InstanceRow, operation: OperationRow, power: Power, *, now_s: float
+    instance: InstanceRow, operation: OperationRow, seen: Seen, *, now_s: float
 ) -> Item | None:
     """The wish is applied. What is seen may be the contrary: then the guest changed since."""
     following = after(instance.standing, _MADE[instance.standing.task])
@@ -109,7 +118,7 @@ def _made(
         return None
     wanted = Power.RUNNING if instance.wanted.run else Power.OFF
     made = replace(instance, standing=following, power=wanted)
-    item = drifted(made, power) or Item(instance=made)
+    item = drifted(made, seen.power, fault=lost(seen)) or Item(instance=made)
     return replace(item, operations=(ended(operation, OperationState.DONE, now_s),))
 
 
@@ -118,17 +127,28 @@ def _failed(
 ) -> Item | None:
     assert seen.failure is not None
     power = instance.power if seen.power is Power.PENDING else seen.power
+    reason, message = seen.failure
+    fault = OperationFault(INTERNAL, reason, message, {"host_reason": reason})
+    over = ended(operation, OperationState.FAILED, now_s, fault)
+    return _left(replace(instance, power=power), over)
+
+
+def left_as_seen(situation: Situation, over: OperationRow) -> Item | None:
+    """A switch that is given up: state and wish are again what was last seen, and `over` is how its
+    operation ended. None where nothing is being switched.
+    """
+    if situation.instance.standing.task not in POWER_TASKS:
+        return None
+    return _left(situation.instance, over)
+
+
+def _left(instance: InstanceRow, over: OperationRow) -> Item | None:
+    power = instance.power
     runs = power is Power.RUNNING
     following = after(instance.standing, _LEFT[instance.standing.task, runs])
     if isinstance(following, Illegal):
         return None
-    reason, message = seen.failure
-    fault = OperationFault(INTERNAL, reason, message, {"host_reason": reason})
-    return Item(
-        instance=_wishing(replace(instance, power=power), following, runs),
-        wants=True,
-        operations=(ended(operation, OperationState.FAILED, now_s, fault),),
-    )
+    return Item(instance=_wishing(instance, following, runs), wants=True, operations=(over,))
 
 
 def _under_way(instance: InstanceRow, operation: OperationRow, seen: Seen) -> Item | None:

@@ -7,10 +7,23 @@ Owns what a row holds. Does not own how it is stored (edges/store) nor what may 
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 
+from services.conductor.logic.rows_of_catalog import (
+    CatalogRow,
+    FlavorRow,
+    ImageReference,
+    ImageRow,
+    KeyPairRow,
+    ProjectRow,
+)
 from services.domain.instance import Power, Standing, State, Task
-from services.domain.kinds import Architecture, ClaimRole, HostState, ImageKind, ResourceKind
+from services.domain.kinds import (
+    ClaimRole,
+    FenceKind,
+    HostState,
+    ResourceKind,
+)
 from services.domain.operation import FINISHED, OperationAction, OperationState, Phase
-from services.domain.resources import UNUSED, Overcommit, QuotaAmounts, Resources
+from services.domain.resources import Overcommit, QuotaAmounts, Resources
 from services.domain.trace import UNTRACED, Trace
 
 
@@ -21,16 +34,6 @@ class Caller:
     subject: str
     project_id: str
     cloud_admin: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ImageReference:
-    """An image as a host needs to know it. `size_bytes` is the length of its file."""
-
-    digest: str
-    size_bytes: int
-    kind: ImageKind
-    architecture: Architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,10 @@ class OperationFault:
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """An operation whole. `phases` are (phase, when it began), the last one present."""
+    """An operation whole. `phases` are (phase, when it began), the last one present;
+    `last_fault` is what its last failed try met, `deadline_at_s` when its phase is given up, 0
+    where that is not told yet.
+    """
 
     id: str
     project_id: str
@@ -108,6 +114,8 @@ class OperationRow:
     fault: OperationFault | None = None
     tries: int = 0
     progress: str = ""
+    last_fault: OperationFault | None = None
+    deadline_at_s: float = 0.0
     trace: Trace = UNTRACED
     version: int = 0
     revision: int = 0
@@ -128,7 +136,8 @@ class ClaimRow:
     """A host's claim for an instance. `wanted_revision`: the commit that last changed what is
     wanted under it.
 
-    `host_incarnation` and `host_state` are those of its host, read with it.
+    `host_incarnation`, `host_state` and `host_fenced` are those of its host, read with it.
+    `discard` is the recorded word that the guest's disk may be erased. Source: MECHANICS C7.
     """
 
     instance_id: str
@@ -138,23 +147,40 @@ class ClaimRow:
     wanted_revision: int
     host_incarnation: int
     host_state: HostState
+    discard: bool = False
+    host_fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """All that decides about one instance, read at once: its row, its unfinished operation, its
-    claims. `head_revision` is the commit at which that was so.
+    claims. `head_revision` is the commit at which that was so; `overdue` whether the deadline of
+    the operation had passed then, by the database's clock.
     """
 
     instance: InstanceRow
     operation: OperationRow | None
     claims: tuple[ClaimRow, ...]
     head_revision: int = 0
+    overdue: bool = False
 
     @property
     def holder(self) -> ClaimRow | None:
         """The claim that holds the instance, if one does."""
         return next((c for c in self.claims if c.role is ClaimRole.HOLDER), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The record that the agent of this incarnation, and all guests of its host, are known to run
+    no more: how that is known, by whom, why, and since when. Source: MECHANICS C5.
+    """
+
+    incarnation: int
+    how: FenceKind
+    by: str
+    reason: str
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,84 +206,35 @@ class HostRow:
     agent_version: str
     created_at_s: float
     disabled_reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FlavorRow:
-    """A size on offer."""
-
-    id: str
-    name: str
-    resources: Resources
-    created_at_s: float
+    fence: Fence | None = None
     deleted: bool = False
-    version: int = 0
-    revision: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class ImageRow:
-    """A verified image."""
-
-    id: str
-    project_id: str
-    name: str
-    reference: ImageReference
-    min_disk_gib: int
-    public: bool
-    created_at_s: float
-    deleted: bool = False
-    version: int = 0
-    revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPairRow:
-    """A public key of a project. `fingerprint` as ssh-keygen shows it."""
-
-    id: str
-    project_id: str
-    name: str
-    public_key: str
-    fingerprint: str
-    algorithm: str
-    created_at_s: float
-    deleted: bool = False
-    version: int = 0
-    revision: int = 0
-
-
-CatalogRow = FlavorRow | ImageRow | KeyPairRow
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectRow:
-    """An owner of things with its limits. `limits` are its own, None where the cloud's usual ones
-    hold; `used` is what was read, never written.
-    """
-
-    id: str
-    display_name: str
-    created_at_s: float
-    limits: QuotaAmounts | None = None
-    used: QuotaAmounts = UNUSED
-    deleted: bool = False
-    version: int = 0
-    revision: int = 0
+    @property
+    def fenced(self) -> bool:
+        """Whether the incarnation that it has now is fenced."""
+        return self.fence is not None and self.fence.incarnation == self.incarnation
 
 
 class ClaimAct(IntEnum):
-    """What an item does to a claim. Numbers are those of the SQL function."""
+    """What an item does to a claim. Numbers are those of the SQL function.
+
+    CONDEMN makes a claim, LEAVING and to be erased, for a guest that nobody claims, whether or not
+    there is such an instance; DISCARD records that the disk may be erased, the role stays.
+    """
 
     ADD = 1
     LEAVE = 2
     REMOVE = 3
     OBSERVE = 4
+    CONDEMN = 5
+    DISCARD = 6
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimChange:
-    """One act on one claim. `epoch` is 0 for ADD; `incarnation` and `sequence` are for OBSERVE."""
+    """One act on one claim. `epoch` is 0 for ADD; `incarnation` and `sequence` are for OBSERVE,
+    `discard` for LEAVE. With `host_edition` the act stands on what was read of its host.
+    """
 
     act: ClaimAct
     instance_id: str
@@ -266,6 +243,8 @@ class ClaimChange:
     epoch: int = 0
     incarnation: int = 0
     sequence: int = 0
+    discard: bool = False
+    host_edition: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +333,8 @@ class Record:
 
     `ledger` is for hosts: target, used (vCPUs, MiB, GiB each) and the number of claims. `before` is
     for changes: the version before, None for the first. `quota` is for projects: limits and use.
+    `next_look_us` (since 1970) and `looks` are for operations under way that were read by
+    their id: they are no part of the state at a commit.
     """
 
     kind: ResourceKind
@@ -368,6 +349,8 @@ class Record:
     ledger: tuple[int, ...] = ()
     before: Before | None = None
     quota: tuple[QuotaAmounts, QuotaAmounts] | None = None
+    next_look_us: int = 0
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,3 +364,32 @@ class Committed:
 
 
 Outcome = Committed | Refused
+
+__all__ = [
+    "NEW_STANDING",
+    "Before",
+    "Caller",
+    "CatalogRow",
+    "ClaimAct",
+    "ClaimChange",
+    "ClaimRow",
+    "Committed",
+    "Fence",
+    "FlavorRow",
+    "HostRow",
+    "ImageReference",
+    "ImageRow",
+    "InstanceRow",
+    "Item",
+    "KeyPairRow",
+    "OperationFault",
+    "OperationRow",
+    "Outcome",
+    "ProjectRow",
+    "Record",
+    "Refusal",
+    "Refused",
+    "RequestKey",
+    "Situation",
+    "Wanted",
+]

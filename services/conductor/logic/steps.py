@@ -1,28 +1,25 @@
-"""What is to be done next for an instance, as a table that a reader can check.
+"""What is to be done next for an instance: the row of the table (step_table) that holds now.
 
-| operation        | phase    | step    | how it ends                                          |
-|------------------|----------|---------|------------------------------------------------------|
-| CREATE_INSTANCE  | PLACING  | Place   | a decision makes a claim; a refusal fails it         |
-| CREATE_INSTANCE  | BUILDING | Command | the holder reports it applied, or absence (tried on) |
-| DELETE_INSTANCE  | REMOVING | Command | the holder reports absence                           |
-| DELETE_INSTANCE  | REMOVING | LetGo   | host DOWN: DELETED now, the claim stays LEAVING      |
-| START_INSTANCE   | STARTING | Command | the holder reports it applied, or a failure          |
-| STOP_INSTANCE    | STOPPING | Command | the holder reports it applied, or a failure          |
-| REBOOT_INSTANCE  | REBOOTING| Command | the holder reports it applied, or a failure          |
-| the three above  |          | none    | host DOWN: they wait for it                          |
-| any              | ENDED    | none    |                                                      |
-
-Each but the deletes also ends CANCELLED when a delete is asked for, and a create also when it is
-called off while PLACING. A START, STOP or REBOOT whose guest is lost ends FAILED.
-
-Every step may be repeated; repeating is only waste. Does not own when to look again: the flow does.
+Every step may be repeated; repeating is only waste. Does not own the table, nor when to look again:
+the store does, at the table's pace.
 """
 
 from dataclasses import dataclass
 
 from services.conductor.logic.rows import ClaimRow, InstanceRow, Item, Situation
+from services.conductor.logic.step_table import (
+    LOOK_AGAIN_FIRST_S,
+    LOOK_AGAIN_MAX_S,
+    PLACE_AGAIN_S,
+    ROWS,
+    YOUNG_S,
+    Limit,
+    Row,
+    StepKind,
+    When,
+    rows_of,
+)
 from services.domain.kinds import HostState
-from services.domain.operation import Phase
 from services.domain.trace import UNTRACED, Trace
 
 
@@ -50,16 +47,34 @@ class LetGo:
     situation: Situation
 
 
-Step = Place | Command | LetGo
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """End an operation whose deadline has passed, with what is to be undone."""
 
-POWER_PHASES = frozenset({Phase.STARTING, Phase.STOPPING, Phase.REBOOTING})
+    situation: Situation
 
-# The pace of looks, for the store to keep: a lost place message costs 1 s, a lost command 2 s while
-# the operation is young; later looks double up to 60 s. Source: MECHANICS B5.
-LOOK_AGAIN_FIRST_S = 2.0
-LOOK_AGAIN_MAX_S = 60.0
-PLACE_AGAIN_S = 1.0
-YOUNG_S = 60.0
+
+@dataclass(frozen=True, slots=True)
+class MoveOn:
+    """Take a build from a host that is fenced, for another one."""
+
+    situation: Situation
+
+
+Step = Place | Command | LetGo | MoveOn | GiveUp
+
+POWER_PHASES = frozenset(row.phase for row in ROWS if row.limit is Limit.SWITCHING)
+
+
+def row_now(situation: Situation) -> Row | None:
+    """The row of the table that holds now; None without an operation, or where nothing can be done
+    before something happens.
+    """
+    operation = situation.operation
+    if operation is None:
+        return None
+    rows = rows_of(operation.action, operation.phase)
+    return next((row for row in rows if _holds(row.when, situation)), None)
 
 
 def next_step(situation: Situation) -> Step | None:
@@ -67,18 +82,18 @@ def next_step(situation: Situation) -> Step | None:
     nothing is to do.
     """
     holder, operation = situation.holder, situation.operation
-    trace = operation.trace if operation else UNTRACED
-    phase = operation.phase if operation else Phase.ENDED
-    if phase is Phase.PLACING:
-        return None if holder else Place(situation.instance, trace)
-    if holder is None:
+    if operation is None:
+        return Command(situation.instance, holder) if holder else None
+    row = row_now(situation)
+    if row is None or row.step is StepKind.WAIT:
         return None
-    if holder.host_state is HostState.DOWN:
-        if phase is Phase.REMOVING:
-            return LetGo(situation)
-        if phase in POWER_PHASES:
-            return None
-    return Command(situation.instance, holder, trace)
+    if row.step is StepKind.PLACE:
+        return Place(situation.instance, operation.trace)
+    if row.step is StepKind.COMMAND and holder is not None:
+        return Command(situation.instance, holder, operation.trace)
+    if row.step is StepKind.MOVE_ON:
+        return MoveOn(situation)
+    return LetGo(situation) if row.step is StepKind.LET_GO else GiveUp(situation)
 
 
 def leaves_work(item: Item) -> bool:
@@ -86,3 +101,35 @@ def leaves_work(item: Item) -> bool:
     on.
     """
     return item.wants or any(not operation.finished for operation in item.operations)
+
+
+def _holds(when: When, situation: Situation) -> bool:
+    holder = situation.holder
+    if when is When.OVERDUE:
+        return situation.overdue
+    if when is When.HOST_DOWN:
+        return holder is not None and holder.host_state is HostState.DOWN
+    if when is When.HOST_FENCED:
+        down = holder is not None and holder.host_state is HostState.DOWN
+        return down and holder is not None and holder.host_fenced
+    if when is When.HELD:
+        return holder is not None
+    return when is When.UNHELD and holder is None
+
+
+__all__ = [
+    "LOOK_AGAIN_FIRST_S",
+    "LOOK_AGAIN_MAX_S",
+    "PLACE_AGAIN_S",
+    "POWER_PHASES",
+    "YOUNG_S",
+    "Command",
+    "GiveUp",
+    "LetGo",
+    "MoveOn",
+    "Place",
+    "Step",
+    "leaves_work",
+    "next_step",
+    "row_now",
+]

@@ -22,9 +22,10 @@ from services.scheduler.logic.request import Outcome, Placed, Refused, Request
 from services.scheduler.logic.weighers import Weights
 
 ROUND_MAX = 2048
-WAITING_MAX = 100_000
+WAITING_MAX = 50_000
 HOLD_S = DEBIT_S
 LOOK_AGAIN_S = 0.1
+DRAINED_LOOK_S = 0.01
 LOGGED_TOGETHER = 64
 REFUSED_LOGGED = 50
 
@@ -78,6 +79,11 @@ class Placement:
         """Looks again at who could not be refused yet."""
         if self._held:
             self._wake.set()
+
+    async def drained(self) -> None:
+        """Waits until every request has been in a round; who is held then is asked for again."""
+        while self._waiting or self._wake.is_set():  # noqa: ASYNC110  # rounds tell nobody
+            await asyncio.sleep(DRAINED_LOOK_S)
 
     async def run(self) -> None:
         """Answers in rounds until cancelled."""

@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from stead.internal.v1 import compute_pb2_grpc, conductor_pb2
 from stead.v1 import (
+    audit_pb2_grpc,
     flavor_pb2_grpc,
     host_pb2_grpc,
     image_pb2_grpc,
@@ -87,6 +88,7 @@ class User:
             key_pair_pb2_grpc.KeyPairServiceStub(channel),
             project_pb2_grpc.ProjectServiceStub(channel),
             quota_pb2_grpc.QuotaServiceStub(channel),
+            audit_pb2_grpc.AuditServiceStub(channel),
         ]
 
     def __getattr__(self, method: str) -> Any:

@@ -63,7 +63,7 @@ async def ground(whole: WholeCloud) -> Ground:
 
     image = await imported(user)
     size = await flavor(whole)
-    return Ground(user, whole.admin(), size.id, image.id, "h-spare", active, stopped)
+    return Ground(user, whole.admin(), size.id, image.id, "h-spare", active, stopped, whole.sql)
 
 
 @asynccontextmanager

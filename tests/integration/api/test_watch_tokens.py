@@ -93,9 +93,10 @@ async def test_a_token_older_than_what_is_kept_is_refused_with_the_oldest(
     first_page = await user.ListInstances(instance_pb2.ListInstancesRequest(page_size=1))
     for number in range(60):
         await own_cloud.conductor.change_instance(instance_id, fault=f"{number:060000}")
-    own_cloud.conductor.compacted = oldest = len(own_cloud.conductor.log) - 10
     async with watching(user) as quick:
+        # The replica has read all that is cut: else it would begin anew.
         await quick.snapshot()
+        own_cloud.conductor.compacted = oldest = len(own_cloud.conductor.log) - 10
         await own_cloud.conductor.change_instance(instance_id, fault="last")
         await quick.next()
     for token in (watcher.token, listed.resume_token):
@@ -162,11 +163,11 @@ async def test_a_watch_of_hosts_goes_on_from_its_token_until_that_is_too_old(
     for number in range(60):
         host = host_pb2.Host(id="t-1", disabled_reason=f"{number:060000}")
         await own_cloud.conductor.commit(HOST, host)
-    own_cloud.conductor.compacted = oldest = len(own_cloud.conductor.log) - 10
     quick = admin.WatchHosts(host_pb2.WatchHostsRequest())
     while (await quick.read()).WhichOneof("event") == "existing":
         pass
     quick.cancel()
+    own_cloud.conductor.compacted = oldest = len(own_cloud.conductor.log) - 10
     refused = await refusal(admin.WatchHosts(resumed))
     assert refused.reason == "REVISION_COMPACTED"
     assert refused.metadata == {"oldest_revision": str(oldest)}

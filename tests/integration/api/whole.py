@@ -4,8 +4,8 @@ door.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -26,6 +26,7 @@ class WholeCloud(ApiCloud):
 
     conductor_process: asyncio.subprocess.Process
     scheduler_process: asyncio.subprocess.Process
+    sql: Callable[[str], str]
 
 
 @asynccontextmanager
@@ -33,6 +34,7 @@ async def whole_cloud(folder: Path) -> AsyncIterator[WholeCloud]:
     """A cloud in which only hosts are missing, ready to be called."""
     with postgres(folder / "pg") as database, nats_server(folder / "nats") as nats:
         cloud = WholeCloud(folder, nats)
+        cloud.sql = database.sql
         environment = {
             **cloud.environment(),
             "STEAD_CONDUCTOR_LISTEN": cloud.conductor_target,
@@ -53,7 +55,8 @@ async def whole_cloud(folder: Path) -> AsyncIterator[WholeCloud]:
         finally:
             await cloud.end_api()
             for process in processes:
-                process.terminate()
+                with suppress(ProcessLookupError):
+                    process.terminate()
                 await asyncio.wait_for(process.wait(), PATIENCE_S)
             await cloud.channel.close()
             await cloud.ingress_channel.close()

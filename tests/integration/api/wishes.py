@@ -15,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from stead.v1 import instance_pb2, quota_pb2
 
 from services.api.edges.servers import SERVICES
+from tests.dead_hosts import Sql, dead_host, strand
 from tests.integration.api.cloud import User, new_id
 from tests.integration.api.uploads import description, parts
 
@@ -29,7 +30,7 @@ MUTATIONS = {
 @dataclass(frozen=True)
 class Ground:
     """Who wishes, and what there is to wish about. `active` and `stopped` bring an instance there
-    and `host_id` names a host.
+    and `host_id` names a host. `sql` is the way into a real conductor's database.
     """
 
     user: User
@@ -39,6 +40,7 @@ class Ground:
     host_id: str
     active: Callable[[str], Awaitable[None]]
     stopped: Callable[[str], Awaitable[None]]
+    sql: Sql | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,21 @@ async def _closed_host(ground: Ground, word: str) -> dict[str, Any]:
     return {"id": ground.host_id, "reason": "a new disk"}
 
 
+async def _dead_host(ground: Ground, word: str) -> dict[str, Any]:
+    return {**await _gone_host(ground, word), "reason": "a fire"}
+
+
+async def _gone_host(ground: Ground, word: str) -> dict[str, Any]:
+    return {"id": dead_host(ground.sql) if ground.sql else ground.host_id}
+
+
+async def _stranded(ground: Ground, word: str) -> dict[str, Any]:
+    given = await _active(ground, word)
+    if ground.sql:
+        strand(ground.sql, given["id"])
+    return given
+
+
 async def _key(ground: Ground, word: str) -> dict[str, Any]:
     return {"name": f"k-{word}", "public_key": public_key()}
 
@@ -146,6 +163,16 @@ async def _words(ground: Ground, word: str) -> dict[str, Any]:
     mask = FieldMask(paths=["display_name"])
     known = await _known_project(ground, word)
     return {**known, "display_name": "Another word", "update_mask": mask}
+
+
+async def _guest(ground: Ground, word: str) -> dict[str, Any]:
+    instance_id = new_id()
+    if ground.sql is not None:
+        ground.sql(
+            "INSERT INTO guest (host_id, instance_id, epoch, applied_generation, power)"
+            f" VALUES ('{ground.host_id}', '{instance_id}', 7, 1, 2)"
+        )
+    return {"host_id": ground.host_id, "instance_id": instance_id, "epoch": 7}
 
 
 async def _limits(ground: Ground, word: str) -> dict[str, Any]:
@@ -179,6 +206,10 @@ _GIVEN: dict[str, Callable[[Ground, str], Awaitable[dict[str, Any]]]] = {
     "DeleteImage": _made_image,
     "EnableHost": _host,
     "DisableHost": _closed_host,
+    "DiscardGuest": _guest,
+    "FenceHost": _dead_host,
+    "RemoveHost": _gone_host,
+    "EvacuateInstance": _stranded,
     "CreateKeyPair": _key,
     "DeleteKeyPair": _made_key,
     "CreateProject": _project,
@@ -199,5 +230,6 @@ async def wish_of(method: str, ground: Ground) -> Wish:
 
 
 def _user_of(method: str, ground: Ground) -> User:
-    of_admins = ("Flavor", "Host", "Project", "Quota")
-    return ground.admin if method.endswith(of_admins) else ground.user
+    of_admins = ("Flavor", "Guest", "Host", "Project", "Quota")
+    of_admin = method.endswith(of_admins) or method == "EvacuateInstance"
+    return ground.admin if of_admin else ground.user

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,19 +18,13 @@ from stead.internal.v1 import compute_pb2
 from services.compute.edges.drivers.fake_journal import read_guests
 from services.domain.instance import Power
 from services.runtime import bus, subjects
+from tests.engines import free_port
 from tests.integration.compute.conftest import CLOUD_ID, Stage, wanted
 
 IMAGE = b"an image " * 10_000
 ROOT = Path(__file__).parents[3]
 # Part of util-linux. Whatever ends the tests, a timeout too, ends what they started.
 WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 class Process:

@@ -14,6 +14,8 @@ from services.conductor.edges.wishes import Acceptors
 from services.conductor.flows.accept import Acceptance
 from services.conductor.flows.accept_cancel import CancelAcceptor
 from services.conductor.flows.accept_catalog import CatalogAcceptor, NewImage
+from services.conductor.flows.accept_evacuate import EvacuationAcceptor
+from services.conductor.flows.accept_guest import GuestAcceptor
 from services.conductor.flows.accept_host import HostAcceptor
 from services.conductor.flows.accept_instance import InstanceAcceptor, NewInstance
 from services.conductor.flows.accept_power import PowerAcceptor
@@ -101,6 +103,8 @@ class Conductor:
         self.catalog = CatalogAcceptor(self.acceptance)
         self.projects = ProjectAcceptor(self.acceptance, usual)
         self.hosts = HostAcceptor(self.acceptance)
+        self.guests = GuestAcceptor(self.acceptance, self.store.audits)
+        self.evacuations = EvacuationAcceptor(self.acceptance, self.advancer)
         self.cancels = CancelAcceptor(self.acceptance, bodies)
         self.reader = Reader(self.store, bodies, usual)
         self.observer = Observer(self.store, self.committer, self.advancer, clock)
@@ -108,18 +112,23 @@ class Conductor:
         self.leaser = Leaser(self.store, self.committer, clock)
         self.decider = Decider(self.committer, self.advancer, clock)
 
-    def servicer(self) -> ConductorServicer:
-        """The servicer over these flows, to be called without a server."""
+    def flows(self) -> Flows:
+        """What a servicer calls."""
         acceptors = Acceptors(
             instances=self.instances,
             power=self.power,
             catalog=self.catalog,
             projects=self.projects,
             hosts=self.hosts,
+            guests=self.guests,
+            evacuations=self.evacuations,
             cancels=self.cancels,
         )
-        flows = Flows(acceptors, self.reader, self.observer, self.greeter, self.leaser)
-        return ConductorServicer(flows, self.store, CloudIdentity(CLOUD, "history"))
+        return Flows(acceptors, self.reader, self.observer, self.greeter, self.leaser)
+
+    def servicer(self) -> ConductorServicer:
+        """The servicer over these flows, to be called without a server."""
+        return ConductorServicer(self.flows(), self.store, CloudIdentity(CLOUD, "history"))
 
     def lanes(self) -> list[asyncio.Task[None]]:
         return [

@@ -182,6 +182,8 @@ def refused(wish: str, ground: Ground) -> Any:
     missing = "01890000-0000-7000-8000-000000000000"
     if wish in ("enable_host", "disable_host", "delete_project", "update_project"):
         message.id = "nowhere"
+    elif wish == "discard_guest":
+        message.host_id = "nowhere"
     elif wish == "update_quota":
         message.etag = "stale"
     elif wish in ("create_instance", "batched_create"):

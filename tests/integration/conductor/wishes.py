@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 from stead.internal.v1 import conductor_pb2
 from stead.v1 import (
+    audit_pb2,
     flavor_pb2,
     host_pb2,
     image_pb2,
@@ -20,6 +21,7 @@ from stead.v1 import (
 )
 
 from services.conductor.flows.accept_catalog import NewImage
+from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.flows.decide import Decision
 from services.conductor.logic.observation import Seen
 from services.domain.instance import Power
@@ -52,11 +54,12 @@ class Ground:
     stopped_id: str
     placing_operation_id: str
     key_pair_id: str
+    stranger_id: str
 
 
 async def prepared(made: Conductor) -> Ground:
-    """A host, a flavor, an image, a key pair, a project; an instance that runs, one that is off,
-    and one that waits for a host.
+    """A host with a guest of nobody, a flavor, an image, a key pair, a project; an instance that
+    runs, one that is off, and one that waits for a host.
     """
     await made.greeter.greet(hello())
     ids = await catalog(made)
@@ -70,7 +73,10 @@ async def prepared(made: Conductor) -> Ground:
     )
     pair = await made.catalog.create_key_pair(asked("create_key_pair"), "mine", KEY)
     await made.projects.create(asked("create_project"), "known", "Known")
-    return Ground(made, *ids, active_id, stopped_id, waiting.operation.id, pair.resource.id)
+    stranger = ReportedGuest(new_id(), 4, 1, Power.RUNNING)
+    await made.store.audits.inventory_keep(Inventory("h1", 1, 0, 0, (stranger,)))
+    there = (active_id, stopped_id, waiting.operation.id, pair.resource.id, stranger.instance_id)
+    return Ground(made, *ids, *there)
 
 
 async def running(made: Conductor, name: str, ids: tuple[str, str]) -> str:
@@ -212,6 +218,12 @@ WISHES: dict[str, tuple[Make, dict[str, Any]]] = {
     "disable_host": (
         lambda g: host_pb2.DisableHostRequest(request_id=new_id(), id="h1", reason="broken fan"),
         {"reason": "moved"},
+    ),
+    "discard_guest": (
+        lambda g: audit_pb2.DiscardGuestRequest(
+            request_id=new_id(), host_id="h1", instance_id=g.stranger_id, epoch=4
+        ),
+        {"epoch": 5},
     ),
     "cancel_operation": (
         lambda g: operation_pb2.CancelOperationRequest(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 from stead.v1 import (
+    audit_pb2,
     flavor_pb2,
     host_pb2,
     image_pb2,
@@ -69,7 +70,7 @@ def _tree() -> dict[str, Any]:
 
 
 def test_every_example_belongs_to_a_command() -> None:
-    assert set(EXAMPLES) <= set(_tree()) | {"up", "completion"}
+    assert set(EXAMPLES) <= set(_tree()) | {"up", "audit", "completion"}
 
 
 def test_every_sentence_of_a_list_of_commands_is_whole() -> None:
@@ -78,7 +79,7 @@ def test_every_sentence_of_a_list_of_commands_is_whole() -> None:
 
 
 def test_what_changes_something_can_be_run_dry() -> None:
-    reading = {"list", "show", "watch", "wait", "console"}
+    reading = {"list", "show", "watch", "wait", "console", "audit"}
     for path, command in _tree().items():
         noun, verb = path.split()
         if verb in reading or noun == "token":
@@ -90,8 +91,8 @@ def test_every_method_of_the_contract_has_a_command() -> None:
     """By the stubs that the commands call; a new method cannot be forgotten."""
     text = "".join(p.read_text() for p in (ROOT / "services" / "cli").rglob("*.py"))
     modules = (
-        flavor_pb2, host_pb2, image_pb2, instance_pb2, key_pair_pb2, operation_pb2, project_pb2,
-        quota_pb2,
+        audit_pb2, flavor_pb2, host_pb2, image_pb2, instance_pb2, key_pair_pb2, operation_pb2,
+        project_pb2, quota_pb2,
     )  # fmt: skip
     methods = [
         method.name

@@ -16,6 +16,7 @@ from services.cli.logic.options import Options
 from services.cli.logic.state import CloudState, Phase, Seat, SeatState, read, written
 from services.cli.logic.units import Probe, Unit
 from services.domain.errors import Conflict, Unavailable
+from tests.warp import run_warped
 
 PATIENCE_S = 60
 
@@ -123,31 +124,37 @@ async def test_what_is_needed_starts_first_and_ends_last() -> None:
     assert not processes.alive
 
 
-async def test_what_dies_is_started_again_and_counted() -> None:
-    processes, stop, up = FakeProcesses(), asyncio.Event(), asyncio.Event()
-    supervisor = _supervisor(processes)
-    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-        group.create_task(_run(supervisor, stop, up))
-        await up.wait()
-        for _ in range(3):
-            processes.die(supervisor.seats["conductor"].pid, -9)
-            await _eventually(lambda: supervisor.seats["conductor"].pid == 0)
-            await _eventually(lambda: supervisor.seats["conductor"].state is SeatState.RUNNING)
-        stop.set()
-    assert supervisor.seats["conductor"].restarts == 3
-    assert processes.events.count("start conductor") == 4
-    assert processes.events.count("start api") == 1
+def test_what_dies_is_started_again_and_counted() -> None:
+    async def play() -> None:
+        processes, stop, up = FakeProcesses(), asyncio.Event(), asyncio.Event()
+        supervisor = _supervisor(processes)
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            group.create_task(_run(supervisor, stop, up))
+            await up.wait()
+            for _ in range(3):
+                processes.die(supervisor.seats["conductor"].pid, -9)
+                await _eventually(lambda: supervisor.seats["conductor"].pid == 0)
+                await _eventually(lambda: supervisor.seats["conductor"].state is SeatState.RUNNING)
+            stop.set()
+        assert supervisor.seats["conductor"].restarts == 3
+        assert processes.events.count("start conductor") == 4
+        assert processes.events.count("start api") == 1
+
+    run_warped(play())
 
 
-async def test_what_never_starts_ends_the_attempt_with_its_last_words() -> None:
-    processes = FakeProcesses(dies_at_once={"conductor"})
-    with pytest.raises(Unavailable) as refused:
-        async with asyncio.timeout(PATIENCE_S):
-            await _run(_supervisor(processes), asyncio.Event(), asyncio.Event())
-    assert refused.value.reason == "START_FAILED"
-    assert "conductor said goodbye" in refused.value.message
-    assert processes.events.count("start conductor") == supervise.EARLY_DEATHS_MAX
-    assert not processes.alive
+def test_what_never_starts_ends_the_attempt_with_its_last_words() -> None:
+    async def play() -> None:
+        processes = FakeProcesses(dies_at_once={"conductor"})
+        with pytest.raises(Unavailable) as refused:
+            async with asyncio.timeout(PATIENCE_S):
+                await _run(_supervisor(processes), asyncio.Event(), asyncio.Event())
+        assert refused.value.reason == "START_FAILED"
+        assert "conductor said goodbye" in refused.value.message
+        assert processes.events.count("start conductor") == supervise.EARLY_DEATHS_MAX
+        assert not processes.alive
+
+    run_warped(play())
 
 
 async def test_a_stop_while_starting_ends_what_was_started() -> None:

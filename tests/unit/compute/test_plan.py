@@ -116,6 +116,14 @@ def check_settles(wanted, found, other, failed):
     end = settled(wanted, list(guests), past)
     claims = {w.claim for w in wanted}
     strangers = [g for g in guests if g.identity.claim not in claims]
+    newest = max((w.claim.epoch for w in wanted), default=0)
+    # One that a newer claim has overtaken is stopped, never erased; any other is left alone.
+    strangers = [
+        replace(g, power=Power.OFF, incarnation="")
+        if g.identity.epoch < newest and g.power is Power.RUNNING
+        else g
+        for g in strangers
+    ]
     assert [g for g in end if g.identity.claim not in claims] == strangers
     for w in wanted:
         now = [g for g in end if g.identity.claim == w.claim]
@@ -169,11 +177,21 @@ def test_a_guest_that_was_applied_and_is_gone_is_told_and_not_made_again():
     assert (seen.failure.reason, seen.failure.generation) == ("GUEST_LOST", 2)
     current = observation_of(wish(), [], Past(applied={Claim("a", 5): 2}))
     assert current is not None
-    assert current.failure is None
+    assert current.failure is not None, "it is told that it is gone, not that it crashed"
+
+
+def test_a_guest_that_another_agent_made_and_that_is_gone_is_told_and_not_made_again():
+    made = replace(wish(), built=True)
+    assert next_step([made], [], past=Past(), moment=AT_ONCE) is None
+    seen = observation_of(made, [], Past())
+    assert seen is not None
+    assert (seen.applied_generation, seen.power, seen.absent) == (0, Power.CRASHED, False)
+    assert seen.failure is not None
+    assert seen.failure.reason == "GUEST_LOST"
 
 
 def test_a_stranger_in_the_way_refuses_the_build_and_stays():
-    stranger = guest(epoch=3, power=Power.RUNNING)
+    stranger = guest(epoch=3, power=Power.OFF)
     step = next_step([wish()], [stranger], past=Past(), moment=AT_ONCE)
     assert isinstance(step, Refusal)
     assert step.failure.reason == "GUEST_IN_THE_WAY"

@@ -37,6 +37,10 @@ ACCEPTED = {
     (State.STOPPED, Task.STARTING): {Action.DELETE, Action.UPDATE},
     (State.ERROR, Task.NONE): {Action.DELETE, Action.UPDATE},
     **{
+        (state, Task.EVACUATING): {Action.DELETE, Action.UPDATE}
+        for state in (State.ACTIVE, State.STOPPED, State.ERROR)
+    },
+    **{
         (state, Task.DELETING): {Action.DELETE}
         for state in (State.REQUESTED, State.BUILDING, State.ACTIVE, State.STOPPED, State.ERROR)
     },

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.conductor.config import Settings
+from services.conductor.logic.step_table import Deadlines, Limit
 from services.domain.resources import UNLIMITED, QuotaAmounts
 
 NEEDED = {
@@ -47,3 +48,19 @@ def test_the_usual_limits_and_the_log_are_set_by_name(monkeypatch: pytest.Monkey
 def test_a_limit_below_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError):
         settings(monkeypatch, STEAD_CONDUCTOR_QUOTA_VCPUS="-2")
+
+
+def test_deadlines_are_settings_and_a_request_is_never_kept_for_less_than_seven_days(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = settings(monkeypatch)
+    assert found.deadlines() == Deadlines()
+    assert found.request_keep_s == 7 * 86_400
+    for n, limit in enumerate([limit for limit in Limit if limit.value], start=1):
+        monkeypatch.setenv(f"STEAD_CONDUCTOR_{limit.value.upper()}", str(n))
+    assert settings(monkeypatch).deadlines() == Deadlines(1, 2, 3, 4)
+    with pytest.raises(ValidationError):
+        settings(monkeypatch, STEAD_CONDUCTOR_DEADLINE_PLACING_S="0")
+    monkeypatch.delenv("STEAD_CONDUCTOR_DEADLINE_PLACING_S")
+    with pytest.raises(ValidationError):
+        settings(monkeypatch, STEAD_CONDUCTOR_REQUEST_KEEP_S="86400")

@@ -15,9 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.runtime import admin, serve
+from services.runtime import admin, metrics, serve
 from services.runtime.lane import Lane
-from services.runtime.metrics import Meters
 
 KINDS = ("127.0.0.1:0", "[::1]:0", "unix:")
 
@@ -25,7 +24,9 @@ KINDS = ("127.0.0.1:0", "[::1]:0", "unix:")
 class Opened:
     """An admin port that is open: how it is reached."""
 
-    def __init__(self, listen: str, number: int, health: serve.Health, meters: Meters) -> None:
+    def __init__(
+        self, listen: str, number: int, health: serve.Health, meters: metrics.Meters
+    ) -> None:
         self.health = health
         self.meters = meters
         self.path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
@@ -68,11 +69,13 @@ class Opened:
 
 
 @contextlib.asynccontextmanager
-async def opened(listen: str = "127.0.0.1:0") -> AsyncIterator[Opened]:
+async def opened(
+    listen: str = "127.0.0.1:0", read_s: float = metrics.READ_S
+) -> AsyncIterator[Opened]:
     """An open admin port of the kind."""
     with tempfile.TemporaryDirectory() as folder:
         place = f"unix:{folder}/x-admin.sock" if listen == "unix:" else listen
-        health, meters = serve.Health("stead.test"), Meters("test")
+        health, meters = serve.Health("stead.test"), metrics.Meters("test", read_s=read_s)
         async with serve.admin_server(place, health, meters) as number:
             yield Opened(place, number, health, meters)
 
@@ -202,7 +205,7 @@ async def test_a_figure_that_cannot_be_read_hides_no_other() -> None:
         await asyncio.sleep(3600)
         return 1.0
 
-    async with opened() as port:
+    async with opened(read_s=0.1) as port:
         port.meters.gauge("test_broken", "Fails.", lambda: 1 / 0)
         port.meters.gauge("test_late", "Takes for ever.", never)
         port.meters.gauge("test_good", "Is there.", lambda: 3.0)

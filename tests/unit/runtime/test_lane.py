@@ -316,3 +316,22 @@ async def drained(puts: list[Put], items_max: int) -> list[list[int]]:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return rounds
+
+
+async def test_a_round_whose_call_is_cancelled_under_it_does_not_end_the_lane() -> None:
+    """As gRPC does to a write on a stream that another round has ended."""
+    sent: list[int] = []
+
+    async def send(items: Sequence[int]) -> list[int | Exception]:
+        sent.extend(items)
+        if sent == [1]:
+            raise asyncio.CancelledError
+        return list(items)
+
+    lane: Lane[int, int] = Lane(send, name="test")
+    task = await run(lane)
+    with pytest.raises(Unavailable) as refused:
+        await lane.submit(1)
+    assert refused.value.reason == "PEER_UNREACHABLE"
+    assert await lane.submit(2) == 2
+    task.cancel()

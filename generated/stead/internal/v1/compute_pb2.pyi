@@ -65,6 +65,7 @@ class StreamInstanceStatesRequest(_message.Message):
     OBSERVATIONS_FIELD_NUMBER: _builtins.int
     BEAT_FIELD_NUMBER: _builtins.int
     VIEW_WANTED_FIELD_NUMBER: _builtins.int
+    INVENTORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """The agent has begun."""
@@ -81,6 +82,10 @@ class StreamInstanceStatesRequest(_message.Message):
     def view_wanted(self) -> Global___ViewWanted:
         """The agent knows that it is behind."""
 
+    @_builtins.property
+    def inventory(self) -> Global___Inventory:
+        """All guests were listed anew."""
+
     def __init__(
         self,
         *,
@@ -88,12 +93,13 @@ class StreamInstanceStatesRequest(_message.Message):
         observations: Global___Observations | None = ...,
         beat: Global___Beat | None = ...,
         view_wanted: Global___ViewWanted | None = ...,
+        inventory: Global___Inventory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "hello", b"hello", "observations", b"observations", "saying", b"saying", "view_wanted", b"view_wanted"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "hello", b"hello", "inventory", b"inventory", "observations", b"observations", "saying", b"saying", "view_wanted", b"view_wanted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "hello", b"hello", "observations", b"observations", "saying", b"saying", "view_wanted", b"view_wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "hello", b"hello", "inventory", b"inventory", "observations", b"observations", "saying", b"saying", "view_wanted", b"view_wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_saying: _TypeAlias = _typing.Literal["hello", "observations", "beat", "view_wanted"]  # noqa: Y015
+    _WhichOneofReturnType_saying: _TypeAlias = _typing.Literal["hello", "observations", "beat", "view_wanted", "inventory"]  # noqa: Y015
     _WhichOneofArgType_saying: _TypeAlias = _typing.Literal["saying", b"saying"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_saying) -> _WhichOneofReturnType_saying | None: ...
 
@@ -240,6 +246,44 @@ class Guest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Guest: _TypeAlias = Guest  # noqa: Y015
+
+@_typing.final
+class Inventory(_message.Message):
+    """All guests of this cloud on one host, whether it knows a claim for them or not. Said when they change and now and then;
+    a lost one is made up for by the next.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUESTS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    AS_OF_REVISION_FIELD_NUMBER: _builtins.int
+    CUT_SHORT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the inventories of one stream, from 1; the guests of the Hello are number 0."""
+    as_of_revision: _builtins.int
+    """The newest commit for which the conductor had asked (CommandBatch) before the guests were listed, 0 for none."""
+    cut_short: _builtins.bool
+    """There are more guests than these."""
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guest]:
+        """At most 4,096."""
+
+    def __init__(
+        self,
+        *,
+        guests: _abc.Iterable[Global___Guest] | None = ...,
+        number: _builtins.int = ...,
+        as_of_revision: _builtins.int = ...,
+        cut_short: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_revision", b"as_of_revision", "cut_short", b"cut_short", "guests", b"guests", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Inventory: _TypeAlias = Inventory  # noqa: Y015
 
 @_typing.final
 class Observations(_message.Message):
@@ -522,6 +566,9 @@ class Wanted(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    BUILT_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    UNCLAIMED_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """For whose guest this is the wish."""
     epoch: _builtins.int
@@ -530,6 +577,16 @@ class Wanted(_message.Message):
     """Counts what was wanted of the instance."""
     revision: _builtins.int
     """The commit that made this wish; older ones are dropped."""
+    built: _builtins.bool
+    """The guest has been made under this claim before: where nothing of it is left it is lost, and is not made anew."""
+    leaving: _builtins.bool
+    """The claim is on its way out and nobody has said that the disk may be erased: the guest is switched off at once and kept as
+    it is; nothing is built or started. The spec is not to be looked at.
+    """
+    unclaimed: _builtins.bool
+    """There is no such claim; the host has told of the guest and its instance lives under a higher epoch. As `leaving`, and
+    nothing is reported of it.
+    """
     @_builtins.property
     def spec(self) -> Global___Spec:
         """What shall be."""
@@ -547,10 +604,13 @@ class Wanted(_message.Message):
         revision: _builtins.int = ...,
         spec: Global___Spec | None = ...,
         trace: _resource_pb2.Trace | None = ...,
+        built: _builtins.bool = ...,
+        leaving: _builtins.bool = ...,
+        unclaimed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "instance_id", b"instance_id", "revision", b"revision", "spec", b"spec", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["built", b"built", "epoch", b"epoch", "generation", b"generation", "instance_id", b"instance_id", "leaving", b"leaving", "revision", b"revision", "spec", b"spec", "trace", b"trace", "unclaimed", b"unclaimed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -669,10 +729,13 @@ class CommandBatch(_message.Message):
     HOST_ID_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     WANTED_FIELD_NUMBER: _builtins.int
+    INVENTORY_AS_OF_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """The host that is meant."""
     incarnation: _builtins.int
     """Only this incarnation may act on it."""
+    inventory_as_of: _builtins.int
+    """Asks for an Inventory listed after this commit; 0 for none."""
     @_builtins.property
     def wanted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wanted]:
         """At most as many as fit 256 KiB."""
@@ -683,10 +746,11 @@ class CommandBatch(_message.Message):
         host_id: _builtins.str = ...,
         incarnation: _builtins.int = ...,
         wanted: _abc.Iterable[Global___Wanted] | None = ...,
+        inventory_as_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_id", b"host_id", "incarnation", b"incarnation", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_id", b"host_id", "incarnation", b"incarnation", "inventory_as_of", b"inventory_as_of", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from stead.internal.v1 import compute_pb2 as stead_dot_internal_dot_v1_dot_compute__pb2
 from stead.internal.v1 import resource_pb2 as stead_dot_internal_dot_v1_dot_resource__pb2
+from stead.v1 import audit_pb2 as stead_dot_v1_dot_audit__pb2
 from stead.v1 import flavor_pb2 as stead_dot_v1_dot_flavor__pb2
 from stead.v1 import host_pb2 as stead_dot_v1_dot_host__pb2
 from stead.v1 import image_pb2 as stead_dot_v1_dot_image__pb2
@@ -34,7 +35,7 @@ from stead.v1 import project_pb2 as stead_dot_v1_dot_project__pb2
 from stead.v1 import quota_pb2 as stead_dot_v1_dot_quota__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stead/internal/v1/conductor.proto\x12\x11stead.internal.v1\x1a\x1fstead/internal/v1/compute.proto\x1a stead/internal/v1/resource.proto\x1a\x15stead/v1/flavor.proto\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\x1a\x17stead/v1/instance.proto\x1a\x17stead/v1/key_pair.proto\x1a\x18stead/v1/operation.proto\x1a\x16stead/v1/project.proto\x1a\x14stead/v1/quota.proto\"b\n\x06\x43\x61ller\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x1d\n\nproject_id\x18\x02 \x01(\tR\tprojectId\x12\x1f\n\x0b\x63loud_admin\x18\x03 \x01(\x08R\ncloudAdmin\"\x8e\x03\n\tItemError\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x46\n\x08metadata\x18\x04 \x03(\x0b\x32*.stead.internal.v1.ItemError.MetadataEntryR\x08metadata\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12\\\n\x10quota_violations\x18\x06 \x03(\x0b\x32\x31.stead.internal.v1.ItemError.QuotaViolationsEntryR\x0fquotaViolations\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a\x42\n\x14QuotaViolationsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xbf\x0c\n\x08Mutation\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12J\n\x0f\x63reate_instance\x18\x02 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestH\x00R\x0e\x63reateInstance\x12J\n\x0f\x64\x65lete_instance\x18\x03 \x01(\x0b\x32\x1f.stead.v1.DeleteInstanceRequestH\x00R\x0e\x64\x65leteInstance\x12\x44\n\rcreate_flavor\x18\x04 \x01(\x0b\x32\x1d.stead.v1.CreateFlavorRequestH\x00R\x0c\x63reateFlavor\x12\x44\n\rdelete_flavor\x18\x05 \x01(\x0b\x32\x1d.stead.v1.DeleteFlavorRequestH\x00R\x0c\x64\x65leteFlavor\x12I\n\x0eregister_image\x18\x06 \x01(\x0b\x32 .stead.internal.v1.RegisterImageH\x00R\rregisterImage\x12\x41\n\x0c\x64\x65lete_image\x18\x07 \x01(\x0b\x32\x1c.stead.v1.DeleteImageRequestH\x00R\x0b\x64\x65leteImage\x12I\n\x0e\x62\x61tched_create\x18\x08 \x01(\x0b\x32 .stead.internal.v1.BatchedCreateH\x00R\rbatchedCreate\x12J\n\x0fupdate_instance\x18\t \x01(\x0b\x32\x1f.stead.v1.UpdateInstanceRequestH\x00R\x0eupdateInstance\x12G\n\x0estart_instance\x18\n \x01(\x0b\x32\x1e.stead.v1.StartInstanceRequestH\x00R\rstartInstance\x12\x44\n\rstop_instance\x18\x0b \x01(\x0b\x32\x1d.stead.v1.StopInstanceRequestH\x00R\x0cstopInstance\x12J\n\x0freboot_instance\x18\x0c \x01(\x0b\x32\x1f.stead.v1.RebootInstanceRequestH\x00R\x0erebootInstance\x12>\n\x0b\x65nable_host\x18\r \x01(\x0b\x32\x1b.stead.v1.EnableHostRequestH\x00R\nenableHost\x12\x41\n\x0c\x64isable_host\x18\x0e \x01(\x0b\x32\x1c.stead.v1.DisableHostRequestH\x00R\x0b\x64isableHost\x12H\n\x0f\x63reate_key_pair\x18\x0f \x01(\x0b\x32\x1e.stead.v1.CreateKeyPairRequestH\x00R\rcreateKeyPair\x12H\n\x0f\x64\x65lete_key_pair\x18\x10 \x01(\x0b\x32\x1e.stead.v1.DeleteKeyPairRequestH\x00R\rdeleteKeyPair\x12G\n\x0e\x63reate_project\x18\x11 \x01(\x0b\x32\x1e.stead.v1.CreateProjectRequestH\x00R\rcreateProject\x12G\n\x0eupdate_project\x18\x12 \x01(\x0b\x32\x1e.stead.v1.UpdateProjectRequestH\x00R\rupdateProject\x12G\n\x0e\x64\x65lete_project\x18\x13 \x01(\x0b\x32\x1e.stead.v1.DeleteProjectRequestH\x00R\rdeleteProject\x12\x41\n\x0cupdate_quota\x18\x14 \x01(\x0b\x32\x1c.stead.v1.UpdateQuotaRequestH\x00R\x0bupdateQuota\x12M\n\x10\x63\x61ncel_operation\x18\x15 \x01(\x0b\x32 .stead.v1.CancelOperationRequestH\x00R\x0f\x63\x61ncelOperation\x12.\n\x05trace\x18\x16 \x01(\x0b\x32\x18.stead.internal.v1.TraceR\x05trace\x12 \n\x0ctime_left_ms\x18\x17 \x01(\x05R\ntimeLeftMsB\x06\n\x04wish\"\x80\x01\n\rBatchedCreate\x12\x37\n\x06\x63reate\x18\x01 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestR\x06\x63reate\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12 \n\x0b\x66ingerprint\x18\x03 \x01(\x0cR\x0b\x66ingerprint\"\x94\x01\n\rRegisterImage\x12<\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1a.stead.v1.ImageDescriptionR\x0b\x64\x65scription\x12 \n\x0cmin_disk_gib\x18\x02 \x01(\x03R\nminDiskGib\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"J\n\rAcceptRequest\x12\x39\n\tmutations\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.MutationR\tmutations\"M\n\x0e\x41\x63\x63\x65ptResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32!.stead.internal.v1.MutationResultR\x07results\"\xb8\x01\n\x0eMutationResult\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x37\n\x08resource\x18\x02 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\x08resource\x12\x39\n\toperation\x18\x03 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\toperation\"A\n\x0bReadRequest\x12\x32\n\x07queries\x18\x01 \x03(\x0b\x32\x18.stead.internal.v1.QueryR\x07queries\"\xd6\x03\n\x05Query\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.stead.internal.v1.ResourceKindR\x04kind\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12\x1d\n\nproject_id\x18\x04 \x01(\tR\tprojectId\x12\x19\n\x08\x61\x66ter_id\x18\x05 \x01(\tR\x07\x61\x66terId\x12\x14\n\x05limit\x18\x06 \x01(\x05R\x05limit\x12<\n\nconditions\x18\x08 \x03(\x0b\x32\x1c.stead.internal.v1.ConditionR\nconditions\x12\x32\n\x05order\x18\t \x01(\x0e\x32\x1c.stead.internal.v1.ListOrderR\x05order\x12\x1e\n\ndescending\x18\n \x01(\x08R\ndescending\x12\x1b\n\tafter_key\x18\x0b \x01(\tR\x08\x61\x66terKey\x12\'\n\x0fpinned_revision\x18\x0c \x01(\x03R\x0epinnedRevision\x12 \n\x0ctime_left_ms\x18\r \x01(\x05R\ntimeLeftMsJ\x04\x08\x07\x10\x08R\x05where\"S\n\tCondition\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x18\n\x07negated\x18\x02 \x01(\x08R\x07negated\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\"H\n\x0cReadResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\x1e.stead.internal.v1.QueryResultR\x07results\"\xe0\x01\n\x0bQueryResult\x12\x39\n\tresources\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.ResourceR\tresources\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more\x12\x32\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x17\n\x07last_id\x18\x05 \x01(\tR\x06lastId\x12\x19\n\x08last_key\x18\x06 \x01(\tR\x07lastKey\"Q\n\x12ReadChangesRequest\x12%\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03R\rafterRevision\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\"I\n\x13ReadChangesResponse\x12\x32\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.FeedBatchR\x05\x62\x61tch\">\n\x0cGreetRequest\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x18.stead.internal.v1.HelloR\x05hello\"p\n\rGreetResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"L\n\x0fReadViewRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"s\n\x10ReadViewResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"X\n\x0eObserveRequest\x12\x46\n\x0cobservations\x18\x01 \x03(\x0b\x32\".stead.internal.v1.HostObservationR\x0cobservations\"\x8e\x01\n\x0fHostObservation\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12@\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ObservationR\x0bobservation\"Q\n\x0fObserveResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.stead.internal.v1.ObservationResultR\x07results\"@\n\x0b\x42\x65\x61tRequest\x12\x31\n\x05\x62\x65\x61ts\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.HostBeatR\x05\x62\x65\x61ts\"E\n\x08HostBeat\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"G\n\x0c\x42\x65\x61tResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.stead.internal.v1.BeatResultR\x07results\"U\n\nBeatResult\x12\x1e\n\nsuperseded\x18\x01 \x01(\x08R\nsuperseded\x12\'\n\x0fwanted_revision\x18\x02 \x01(\x03R\x0ewantedRevision\"\x99\x02\n\x0f\x43onverseRequest\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12:\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x0b\x32 .stead.internal.v1.AcceptRequestH\x00R\x06\x61\x63\x63\x65pt\x12\x34\n\x04read\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ReadRequestH\x00R\x04read\x12=\n\x07observe\x18\x04 \x01(\x0b\x32!.stead.internal.v1.ObserveRequestH\x00R\x07observe\x12\x34\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x1e.stead.internal.v1.BeatRequestH\x00R\x04\x62\x65\x61tB\x07\n\x05round\"\xd4\x02\n\x10\x43onverseResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12;\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x0b\x32!.stead.internal.v1.AcceptResponseH\x00R\x06\x61\x63\x63\x65pt\x12\x35\n\x04read\x18\x03 \x01(\x0b\x32\x1f.stead.internal.v1.ReadResponseH\x00R\x04read\x12>\n\x07observe\x18\x04 \x01(\x0b\x32\".stead.internal.v1.ObserveResponseH\x00R\x07observe\x12\x35\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x1f.stead.internal.v1.BeatResponseH\x00R\x04\x62\x65\x61t\x12\x34\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorH\x00R\x05\x65rrorB\x07\n\x05round*O\n\tListOrder\x12\x1a\n\x16LIST_ORDER_UNSPECIFIED\x10\x00\x12\x11\n\rLIST_ORDER_ID\x10\x01\x12\x13\n\x0fLIST_ORDER_NAME\x10\x02\x32\x9d\x05\n\x10\x43onductorService\x12M\n\x06\x41\x63\x63\x65pt\x12 .stead.internal.v1.AcceptRequest\x1a!.stead.internal.v1.AcceptResponse\x12G\n\x04Read\x12\x1e.stead.internal.v1.ReadRequest\x1a\x1f.stead.internal.v1.ReadResponse\x12\\\n\x0bReadChanges\x12%.stead.internal.v1.ReadChangesRequest\x1a&.stead.internal.v1.ReadChangesResponse\x12J\n\x05Greet\x12\x1f.stead.internal.v1.GreetRequest\x1a .stead.internal.v1.GreetResponse\x12S\n\x08ReadView\x12\".stead.internal.v1.ReadViewRequest\x1a#.stead.internal.v1.ReadViewResponse\x12P\n\x07Observe\x12!.stead.internal.v1.ObserveRequest\x1a\".stead.internal.v1.ObserveResponse\x12W\n\x08\x43onverse\x12\".stead.internal.v1.ConverseRequest\x1a#.stead.internal.v1.ConverseResponse(\x01\x30\x01\x12G\n\x04\x42\x65\x61t\x12\x1e.stead.internal.v1.BeatRequest\x1a\x1f.stead.internal.v1.BeatResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stead/internal/v1/conductor.proto\x12\x11stead.internal.v1\x1a\x1fstead/internal/v1/compute.proto\x1a stead/internal/v1/resource.proto\x1a\x14stead/v1/audit.proto\x1a\x15stead/v1/flavor.proto\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/image.proto\x1a\x17stead/v1/instance.proto\x1a\x17stead/v1/key_pair.proto\x1a\x18stead/v1/operation.proto\x1a\x16stead/v1/project.proto\x1a\x14stead/v1/quota.proto\"b\n\x06\x43\x61ller\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x1d\n\nproject_id\x18\x02 \x01(\tR\tprojectId\x12\x1f\n\x0b\x63loud_admin\x18\x03 \x01(\x08R\ncloudAdmin\"\x8e\x03\n\tItemError\x12\x12\n\x04\x63ode\x18\x01 \x01(\x05R\x04\x63ode\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x46\n\x08metadata\x18\x04 \x03(\x0b\x32*.stead.internal.v1.ItemError.MetadataEntryR\x08metadata\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12\\\n\x10quota_violations\x18\x06 \x03(\x0b\x32\x31.stead.internal.v1.ItemError.QuotaViolationsEntryR\x0fquotaViolations\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\x1a\x42\n\x14QuotaViolationsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xd4\x0e\n\x08Mutation\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12J\n\x0f\x63reate_instance\x18\x02 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestH\x00R\x0e\x63reateInstance\x12J\n\x0f\x64\x65lete_instance\x18\x03 \x01(\x0b\x32\x1f.stead.v1.DeleteInstanceRequestH\x00R\x0e\x64\x65leteInstance\x12\x44\n\rcreate_flavor\x18\x04 \x01(\x0b\x32\x1d.stead.v1.CreateFlavorRequestH\x00R\x0c\x63reateFlavor\x12\x44\n\rdelete_flavor\x18\x05 \x01(\x0b\x32\x1d.stead.v1.DeleteFlavorRequestH\x00R\x0c\x64\x65leteFlavor\x12I\n\x0eregister_image\x18\x06 \x01(\x0b\x32 .stead.internal.v1.RegisterImageH\x00R\rregisterImage\x12\x41\n\x0c\x64\x65lete_image\x18\x07 \x01(\x0b\x32\x1c.stead.v1.DeleteImageRequestH\x00R\x0b\x64\x65leteImage\x12I\n\x0e\x62\x61tched_create\x18\x08 \x01(\x0b\x32 .stead.internal.v1.BatchedCreateH\x00R\rbatchedCreate\x12J\n\x0fupdate_instance\x18\t \x01(\x0b\x32\x1f.stead.v1.UpdateInstanceRequestH\x00R\x0eupdateInstance\x12G\n\x0estart_instance\x18\n \x01(\x0b\x32\x1e.stead.v1.StartInstanceRequestH\x00R\rstartInstance\x12\x44\n\rstop_instance\x18\x0b \x01(\x0b\x32\x1d.stead.v1.StopInstanceRequestH\x00R\x0cstopInstance\x12J\n\x0freboot_instance\x18\x0c \x01(\x0b\x32\x1f.stead.v1.RebootInstanceRequestH\x00R\x0erebootInstance\x12>\n\x0b\x65nable_host\x18\r \x01(\x0b\x32\x1b.stead.v1.EnableHostRequestH\x00R\nenableHost\x12\x41\n\x0c\x64isable_host\x18\x0e \x01(\x0b\x32\x1c.stead.v1.DisableHostRequestH\x00R\x0b\x64isableHost\x12H\n\x0f\x63reate_key_pair\x18\x0f \x01(\x0b\x32\x1e.stead.v1.CreateKeyPairRequestH\x00R\rcreateKeyPair\x12H\n\x0f\x64\x65lete_key_pair\x18\x10 \x01(\x0b\x32\x1e.stead.v1.DeleteKeyPairRequestH\x00R\rdeleteKeyPair\x12G\n\x0e\x63reate_project\x18\x11 \x01(\x0b\x32\x1e.stead.v1.CreateProjectRequestH\x00R\rcreateProject\x12G\n\x0eupdate_project\x18\x12 \x01(\x0b\x32\x1e.stead.v1.UpdateProjectRequestH\x00R\rupdateProject\x12G\n\x0e\x64\x65lete_project\x18\x13 \x01(\x0b\x32\x1e.stead.v1.DeleteProjectRequestH\x00R\rdeleteProject\x12\x41\n\x0cupdate_quota\x18\x14 \x01(\x0b\x32\x1c.stead.v1.UpdateQuotaRequestH\x00R\x0bupdateQuota\x12M\n\x10\x63\x61ncel_operation\x18\x15 \x01(\x0b\x32 .stead.v1.CancelOperationRequestH\x00R\x0f\x63\x61ncelOperation\x12P\n\x11\x65vacuate_instance\x18\x18 \x01(\x0b\x32!.stead.v1.EvacuateInstanceRequestH\x00R\x10\x65vacuateInstance\x12;\n\nfence_host\x18\x19 \x01(\x0b\x32\x1a.stead.v1.FenceHostRequestH\x00R\tfenceHost\x12>\n\x0bremove_host\x18\x1a \x01(\x0b\x32\x1b.stead.v1.RemoveHostRequestH\x00R\nremoveHost\x12\x44\n\rdiscard_guest\x18( \x01(\x0b\x32\x1d.stead.v1.DiscardGuestRequestH\x00R\x0c\x64iscardGuest\x12.\n\x05trace\x18\x16 \x01(\x0b\x32\x18.stead.internal.v1.TraceR\x05trace\x12 \n\x0ctime_left_ms\x18\x17 \x01(\x05R\ntimeLeftMsB\x06\n\x04wish\"\x80\x01\n\rBatchedCreate\x12\x37\n\x06\x63reate\x18\x01 \x01(\x0b\x32\x1f.stead.v1.CreateInstanceRequestR\x06\x63reate\x12\x14\n\x05index\x18\x02 \x01(\x05R\x05index\x12 \n\x0b\x66ingerprint\x18\x03 \x01(\x0cR\x0b\x66ingerprint\"\x94\x01\n\rRegisterImage\x12<\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x1a.stead.v1.ImageDescriptionR\x0b\x64\x65scription\x12 \n\x0cmin_disk_gib\x18\x02 \x01(\x03R\nminDiskGib\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"J\n\rAcceptRequest\x12\x39\n\tmutations\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.MutationR\tmutations\"M\n\x0e\x41\x63\x63\x65ptResponse\x12;\n\x07results\x18\x01 \x03(\x0b\x32!.stead.internal.v1.MutationResultR\x07results\"\xb8\x01\n\x0eMutationResult\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x37\n\x08resource\x18\x02 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\x08resource\x12\x39\n\toperation\x18\x03 \x01(\x0b\x32\x1b.stead.internal.v1.ResourceR\toperation\"A\n\x0bReadRequest\x12\x32\n\x07queries\x18\x01 \x03(\x0b\x32\x18.stead.internal.v1.QueryR\x07queries\"\xd6\x03\n\x05Query\x12\x31\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.stead.internal.v1.CallerR\x06\x63\x61ller\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.stead.internal.v1.ResourceKindR\x04kind\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02id\x12\x1d\n\nproject_id\x18\x04 \x01(\tR\tprojectId\x12\x19\n\x08\x61\x66ter_id\x18\x05 \x01(\tR\x07\x61\x66terId\x12\x14\n\x05limit\x18\x06 \x01(\x05R\x05limit\x12<\n\nconditions\x18\x08 \x03(\x0b\x32\x1c.stead.internal.v1.ConditionR\nconditions\x12\x32\n\x05order\x18\t \x01(\x0e\x32\x1c.stead.internal.v1.ListOrderR\x05order\x12\x1e\n\ndescending\x18\n \x01(\x08R\ndescending\x12\x1b\n\tafter_key\x18\x0b \x01(\tR\x08\x61\x66terKey\x12\'\n\x0fpinned_revision\x18\x0c \x01(\x03R\x0epinnedRevision\x12 \n\x0ctime_left_ms\x18\r \x01(\x05R\ntimeLeftMsJ\x04\x08\x07\x10\x08R\x05where\"S\n\tCondition\x12\x14\n\x05\x66ield\x18\x01 \x01(\tR\x05\x66ield\x12\x18\n\x07negated\x18\x02 \x01(\x08R\x07negated\x12\x16\n\x06values\x18\x03 \x03(\tR\x06values\"H\n\x0cReadResponse\x12\x38\n\x07results\x18\x01 \x03(\x0b\x32\x1e.stead.internal.v1.QueryResultR\x07results\"\xe0\x01\n\x0bQueryResult\x12\x39\n\tresources\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.ResourceR\tresources\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x12\n\x04more\x18\x03 \x01(\x08R\x04more\x12\x32\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12\x17\n\x07last_id\x18\x05 \x01(\tR\x06lastId\x12\x19\n\x08last_key\x18\x06 \x01(\tR\x07lastKey\"Q\n\x12ReadChangesRequest\x12%\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x03R\rafterRevision\x12\x14\n\x05limit\x18\x02 \x01(\x05R\x05limit\"I\n\x13ReadChangesResponse\x12\x32\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.FeedBatchR\x05\x62\x61tch\">\n\x0cGreetRequest\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x18.stead.internal.v1.HelloR\x05hello\"p\n\rGreetResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"L\n\x0fReadViewRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"s\n\x10ReadViewResponse\x12\x32\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\x12+\n\x04view\x18\x02 \x01(\x0b\x32\x17.stead.internal.v1.ViewR\x04view\"X\n\x0eObserveRequest\x12\x46\n\x0cobservations\x18\x01 \x03(\x0b\x32\".stead.internal.v1.HostObservationR\x0cobservations\"\x8e\x01\n\x0fHostObservation\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12@\n\x0bobservation\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ObservationR\x0bobservation\"Q\n\x0fObserveResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32$.stead.internal.v1.ObservationResultR\x07results\"@\n\x0b\x42\x65\x61tRequest\x12\x31\n\x05\x62\x65\x61ts\x18\x01 \x03(\x0b\x32\x1b.stead.internal.v1.HostBeatR\x05\x62\x65\x61ts\"E\n\x08HostBeat\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\"G\n\x0c\x42\x65\x61tResponse\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32\x1d.stead.internal.v1.BeatResultR\x07results\"U\n\nBeatResult\x12\x1e\n\nsuperseded\x18\x01 \x01(\x08R\nsuperseded\x12\'\n\x0fwanted_revision\x18\x02 \x01(\x03R\x0ewantedRevision\"\x99\x02\n\x0f\x43onverseRequest\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12:\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x0b\x32 .stead.internal.v1.AcceptRequestH\x00R\x06\x61\x63\x63\x65pt\x12\x34\n\x04read\x18\x03 \x01(\x0b\x32\x1e.stead.internal.v1.ReadRequestH\x00R\x04read\x12=\n\x07observe\x18\x04 \x01(\x0b\x32!.stead.internal.v1.ObserveRequestH\x00R\x07observe\x12\x34\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x1e.stead.internal.v1.BeatRequestH\x00R\x04\x62\x65\x61tB\x07\n\x05round\"\xd4\x02\n\x10\x43onverseResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12;\n\x06\x61\x63\x63\x65pt\x18\x02 \x01(\x0b\x32!.stead.internal.v1.AcceptResponseH\x00R\x06\x61\x63\x63\x65pt\x12\x35\n\x04read\x18\x03 \x01(\x0b\x32\x1f.stead.internal.v1.ReadResponseH\x00R\x04read\x12>\n\x07observe\x18\x04 \x01(\x0b\x32\".stead.internal.v1.ObserveResponseH\x00R\x07observe\x12\x35\n\x04\x62\x65\x61t\x18\x05 \x01(\x0b\x32\x1f.stead.internal.v1.BeatResponseH\x00R\x04\x62\x65\x61t\x12\x34\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorH\x00R\x05\x65rrorB\x07\n\x05round\"^\n\x18ReportInventoriesRequest\x12\x42\n\x0binventories\x18\x01 \x03(\x0b\x32 .stead.internal.v1.HostInventoryR\x0binventories\"\x86\x01\n\rHostInventory\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12 \n\x0bincarnation\x18\x02 \x01(\x03R\x0bincarnation\x12:\n\tinventory\x18\x03 \x01(\x0b\x32\x1c.stead.internal.v1.InventoryR\tinventory\";\n\x19ReportInventoriesResponse\x12\x1e\n\nsuperseded\x18\x01 \x03(\x08R\nsuperseded\"\x83\x01\n\x18ListUnknownGuestsRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x38\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\".stead.internal.v1.UnknownGuestKeyR\x05\x61\x66ter\x12\x14\n\x05limit\x18\x03 \x01(\x05R\x05limit\"a\n\x0fUnknownGuestKey\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\"\xc2\x01\n\x19ListUnknownGuestsResponse\x12.\n\x06guests\x18\x01 \x03(\x0b\x32\x16.stead.v1.UnknownGuestR\x06guests\x12\x41\n\nmore_after\x18\x02 \x01(\x0b\x32\".stead.internal.v1.UnknownGuestKeyR\tmoreAfter\x12\x32\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1c.stead.internal.v1.ItemErrorR\x05\x65rror\"\'\n\x0c\x41uditRequest\x12\x17\n\x07host_id\x18\x01 \x01(\tR\x06hostId\"p\n\rAuditResponse\x12\x36\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32\x14.stead.v1.DifferenceR\x0b\x64ifferences\x12\'\n\x04\x64one\x18\x02 \x01(\x0b\x32\x13.stead.v1.AuditDoneR\x04\x64one*O\n\tListOrder\x12\x1a\n\x16LIST_ORDER_UNSPECIFIED\x10\x00\x12\x11\n\rLIST_ORDER_ID\x10\x01\x12\x13\n\x0fLIST_ORDER_NAME\x10\x02\x32\xcb\x07\n\x10\x43onductorService\x12M\n\x06\x41\x63\x63\x65pt\x12 .stead.internal.v1.AcceptRequest\x1a!.stead.internal.v1.AcceptResponse\x12G\n\x04Read\x12\x1e.stead.internal.v1.ReadRequest\x1a\x1f.stead.internal.v1.ReadResponse\x12\\\n\x0bReadChanges\x12%.stead.internal.v1.ReadChangesRequest\x1a&.stead.internal.v1.ReadChangesResponse\x12J\n\x05Greet\x12\x1f.stead.internal.v1.GreetRequest\x1a .stead.internal.v1.GreetResponse\x12S\n\x08ReadView\x12\".stead.internal.v1.ReadViewRequest\x1a#.stead.internal.v1.ReadViewResponse\x12P\n\x07Observe\x12!.stead.internal.v1.ObserveRequest\x1a\".stead.internal.v1.ObserveResponse\x12W\n\x08\x43onverse\x12\".stead.internal.v1.ConverseRequest\x1a#.stead.internal.v1.ConverseResponse(\x01\x30\x01\x12G\n\x04\x42\x65\x61t\x12\x1e.stead.internal.v1.BeatRequest\x1a\x1f.stead.internal.v1.BeatResponse\x12n\n\x11ReportInventories\x12+.stead.internal.v1.ReportInventoriesRequest\x1a,.stead.internal.v1.ReportInventoriesResponse\x12n\n\x11ListUnknownGuests\x12+.stead.internal.v1.ListUnknownGuestsRequest\x1a,.stead.internal.v1.ListUnknownGuestsResponse\x12L\n\x05\x41udit\x12\x1f.stead.internal.v1.AuditRequest\x1a .stead.internal.v1.AuditResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,68 +46,84 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMERROR_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._loaded_options = None
   _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_LISTORDER']._serialized_start=5737
-  _globals['_LISTORDER']._serialized_end=5816
-  _globals['_CALLER']._serialized_start=311
-  _globals['_CALLER']._serialized_end=409
-  _globals['_ITEMERROR']._serialized_start=412
-  _globals['_ITEMERROR']._serialized_end=810
-  _globals['_ITEMERROR_METADATAENTRY']._serialized_start=683
-  _globals['_ITEMERROR_METADATAENTRY']._serialized_end=742
-  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_start=744
-  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_end=810
-  _globals['_MUTATION']._serialized_start=813
-  _globals['_MUTATION']._serialized_end=2412
-  _globals['_BATCHEDCREATE']._serialized_start=2415
-  _globals['_BATCHEDCREATE']._serialized_end=2543
-  _globals['_REGISTERIMAGE']._serialized_start=2546
-  _globals['_REGISTERIMAGE']._serialized_end=2694
-  _globals['_ACCEPTREQUEST']._serialized_start=2696
-  _globals['_ACCEPTREQUEST']._serialized_end=2770
-  _globals['_ACCEPTRESPONSE']._serialized_start=2772
-  _globals['_ACCEPTRESPONSE']._serialized_end=2849
-  _globals['_MUTATIONRESULT']._serialized_start=2852
-  _globals['_MUTATIONRESULT']._serialized_end=3036
-  _globals['_READREQUEST']._serialized_start=3038
-  _globals['_READREQUEST']._serialized_end=3103
-  _globals['_QUERY']._serialized_start=3106
-  _globals['_QUERY']._serialized_end=3576
-  _globals['_CONDITION']._serialized_start=3578
-  _globals['_CONDITION']._serialized_end=3661
-  _globals['_READRESPONSE']._serialized_start=3663
-  _globals['_READRESPONSE']._serialized_end=3735
-  _globals['_QUERYRESULT']._serialized_start=3738
-  _globals['_QUERYRESULT']._serialized_end=3962
-  _globals['_READCHANGESREQUEST']._serialized_start=3964
-  _globals['_READCHANGESREQUEST']._serialized_end=4045
-  _globals['_READCHANGESRESPONSE']._serialized_start=4047
-  _globals['_READCHANGESRESPONSE']._serialized_end=4120
-  _globals['_GREETREQUEST']._serialized_start=4122
-  _globals['_GREETREQUEST']._serialized_end=4184
-  _globals['_GREETRESPONSE']._serialized_start=4186
-  _globals['_GREETRESPONSE']._serialized_end=4298
-  _globals['_READVIEWREQUEST']._serialized_start=4300
-  _globals['_READVIEWREQUEST']._serialized_end=4376
-  _globals['_READVIEWRESPONSE']._serialized_start=4378
-  _globals['_READVIEWRESPONSE']._serialized_end=4493
-  _globals['_OBSERVEREQUEST']._serialized_start=4495
-  _globals['_OBSERVEREQUEST']._serialized_end=4583
-  _globals['_HOSTOBSERVATION']._serialized_start=4586
-  _globals['_HOSTOBSERVATION']._serialized_end=4728
-  _globals['_OBSERVERESPONSE']._serialized_start=4730
-  _globals['_OBSERVERESPONSE']._serialized_end=4811
-  _globals['_BEATREQUEST']._serialized_start=4813
-  _globals['_BEATREQUEST']._serialized_end=4877
-  _globals['_HOSTBEAT']._serialized_start=4879
-  _globals['_HOSTBEAT']._serialized_end=4948
-  _globals['_BEATRESPONSE']._serialized_start=4950
-  _globals['_BEATRESPONSE']._serialized_end=5021
-  _globals['_BEATRESULT']._serialized_start=5023
-  _globals['_BEATRESULT']._serialized_end=5108
-  _globals['_CONVERSEREQUEST']._serialized_start=5111
-  _globals['_CONVERSEREQUEST']._serialized_end=5392
-  _globals['_CONVERSERESPONSE']._serialized_start=5395
-  _globals['_CONVERSERESPONSE']._serialized_end=5735
-  _globals['_CONDUCTORSERVICE']._serialized_start=5819
-  _globals['_CONDUCTORSERVICE']._serialized_end=6488
+  _globals['_LISTORDER']._serialized_start=6915
+  _globals['_LISTORDER']._serialized_end=6994
+  _globals['_CALLER']._serialized_start=333
+  _globals['_CALLER']._serialized_end=431
+  _globals['_ITEMERROR']._serialized_start=434
+  _globals['_ITEMERROR']._serialized_end=832
+  _globals['_ITEMERROR_METADATAENTRY']._serialized_start=705
+  _globals['_ITEMERROR_METADATAENTRY']._serialized_end=764
+  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_start=766
+  _globals['_ITEMERROR_QUOTAVIOLATIONSENTRY']._serialized_end=832
+  _globals['_MUTATION']._serialized_start=835
+  _globals['_MUTATION']._serialized_end=2711
+  _globals['_BATCHEDCREATE']._serialized_start=2714
+  _globals['_BATCHEDCREATE']._serialized_end=2842
+  _globals['_REGISTERIMAGE']._serialized_start=2845
+  _globals['_REGISTERIMAGE']._serialized_end=2993
+  _globals['_ACCEPTREQUEST']._serialized_start=2995
+  _globals['_ACCEPTREQUEST']._serialized_end=3069
+  _globals['_ACCEPTRESPONSE']._serialized_start=3071
+  _globals['_ACCEPTRESPONSE']._serialized_end=3148
+  _globals['_MUTATIONRESULT']._serialized_start=3151
+  _globals['_MUTATIONRESULT']._serialized_end=3335
+  _globals['_READREQUEST']._serialized_start=3337
+  _globals['_READREQUEST']._serialized_end=3402
+  _globals['_QUERY']._serialized_start=3405
+  _globals['_QUERY']._serialized_end=3875
+  _globals['_CONDITION']._serialized_start=3877
+  _globals['_CONDITION']._serialized_end=3960
+  _globals['_READRESPONSE']._serialized_start=3962
+  _globals['_READRESPONSE']._serialized_end=4034
+  _globals['_QUERYRESULT']._serialized_start=4037
+  _globals['_QUERYRESULT']._serialized_end=4261
+  _globals['_READCHANGESREQUEST']._serialized_start=4263
+  _globals['_READCHANGESREQUEST']._serialized_end=4344
+  _globals['_READCHANGESRESPONSE']._serialized_start=4346
+  _globals['_READCHANGESRESPONSE']._serialized_end=4419
+  _globals['_GREETREQUEST']._serialized_start=4421
+  _globals['_GREETREQUEST']._serialized_end=4483
+  _globals['_GREETRESPONSE']._serialized_start=4485
+  _globals['_GREETRESPONSE']._serialized_end=4597
+  _globals['_READVIEWREQUEST']._serialized_start=4599
+  _globals['_READVIEWREQUEST']._serialized_end=4675
+  _globals['_READVIEWRESPONSE']._serialized_start=4677
+  _globals['_READVIEWRESPONSE']._serialized_end=4792
+  _globals['_OBSERVEREQUEST']._serialized_start=4794
+  _globals['_OBSERVEREQUEST']._serialized_end=4882
+  _globals['_HOSTOBSERVATION']._serialized_start=4885
+  _globals['_HOSTOBSERVATION']._serialized_end=5027
+  _globals['_OBSERVERESPONSE']._serialized_start=5029
+  _globals['_OBSERVERESPONSE']._serialized_end=5110
+  _globals['_BEATREQUEST']._serialized_start=5112
+  _globals['_BEATREQUEST']._serialized_end=5176
+  _globals['_HOSTBEAT']._serialized_start=5178
+  _globals['_HOSTBEAT']._serialized_end=5247
+  _globals['_BEATRESPONSE']._serialized_start=5249
+  _globals['_BEATRESPONSE']._serialized_end=5320
+  _globals['_BEATRESULT']._serialized_start=5322
+  _globals['_BEATRESULT']._serialized_end=5407
+  _globals['_CONVERSEREQUEST']._serialized_start=5410
+  _globals['_CONVERSEREQUEST']._serialized_end=5691
+  _globals['_CONVERSERESPONSE']._serialized_start=5694
+  _globals['_CONVERSERESPONSE']._serialized_end=6034
+  _globals['_REPORTINVENTORIESREQUEST']._serialized_start=6036
+  _globals['_REPORTINVENTORIESREQUEST']._serialized_end=6130
+  _globals['_HOSTINVENTORY']._serialized_start=6133
+  _globals['_HOSTINVENTORY']._serialized_end=6267
+  _globals['_REPORTINVENTORIESRESPONSE']._serialized_start=6269
+  _globals['_REPORTINVENTORIESRESPONSE']._serialized_end=6328
+  _globals['_LISTUNKNOWNGUESTSREQUEST']._serialized_start=6331
+  _globals['_LISTUNKNOWNGUESTSREQUEST']._serialized_end=6462
+  _globals['_UNKNOWNGUESTKEY']._serialized_start=6464
+  _globals['_UNKNOWNGUESTKEY']._serialized_end=6561
+  _globals['_LISTUNKNOWNGUESTSRESPONSE']._serialized_start=6564
+  _globals['_LISTUNKNOWNGUESTSRESPONSE']._serialized_end=6758
+  _globals['_AUDITREQUEST']._serialized_start=6760
+  _globals['_AUDITREQUEST']._serialized_end=6799
+  _globals['_AUDITRESPONSE']._serialized_start=6801
+  _globals['_AUDITRESPONSE']._serialized_end=6913
+  _globals['_CONDUCTORSERVICE']._serialized_start=6997
+  _globals['_CONDUCTORSERVICE']._serialized_end=7968
 # @@protoc_insertion_point(module_scope)

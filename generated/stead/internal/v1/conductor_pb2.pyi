@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from stead.internal.v1 import compute_pb2 as _compute_pb2
 from stead.internal.v1 import resource_pb2 as _resource_pb2
+from stead.v1 import audit_pb2 as _audit_pb2
 from stead.v1 import flavor_pb2 as _flavor_pb2
 from stead.v1 import host_pb2 as _host_pb2
 from stead.v1 import image_pb2 as _image_pb2
@@ -196,6 +197,10 @@ class Mutation(_message.Message):
     DELETE_PROJECT_FIELD_NUMBER: _builtins.int
     UPDATE_QUOTA_FIELD_NUMBER: _builtins.int
     CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
+    EVACUATE_INSTANCE_FIELD_NUMBER: _builtins.int
+    FENCE_HOST_FIELD_NUMBER: _builtins.int
+    REMOVE_HOST_FIELD_NUMBER: _builtins.int
+    DISCARD_GUEST_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     time_left_ms: _builtins.int
@@ -285,6 +290,22 @@ class Mutation(_message.Message):
         """An operation to call off."""
 
     @_builtins.property
+    def evacuate_instance(self) -> _instance_pb2.EvacuateInstanceRequest:
+        """An instance of a dead host to build elsewhere."""
+
+    @_builtins.property
+    def fence_host(self) -> _host_pb2.FenceHostRequest:
+        """A host to be known as dead."""
+
+    @_builtins.property
+    def remove_host(self) -> _host_pb2.RemoveHostRequest:
+        """A host to forget."""
+
+    @_builtins.property
+    def discard_guest(self) -> _audit_pb2.DiscardGuestRequest:
+        """A guest that nobody claims to erase."""
+
+    @_builtins.property
     def trace(self) -> _resource_pb2.Trace:
         """The call that it came with."""
 
@@ -312,14 +333,18 @@ class Mutation(_message.Message):
         delete_project: _project_pb2.DeleteProjectRequest | None = ...,
         update_quota: _quota_pb2.UpdateQuotaRequest | None = ...,
         cancel_operation: _operation_pb2.CancelOperationRequest | None = ...,
+        evacuate_instance: _instance_pb2.EvacuateInstanceRequest | None = ...,
+        fence_host: _host_pb2.FenceHostRequest | None = ...,
+        remove_host: _host_pb2.RemoveHostRequest | None = ...,
+        discard_guest: _audit_pb2.DiscardGuestRequest | None = ...,
         trace: _resource_pb2.Trace | None = ...,
         time_left_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "enable_host", b"enable_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "discard_guest", b"discard_guest", "enable_host", b"enable_host", "evacuate_instance", b"evacuate_instance", "fence_host", b"fence_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "remove_host", b"remove_host", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "enable_host", b"enable_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "time_left_ms", b"time_left_ms", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "discard_guest", b"discard_guest", "enable_host", b"enable_host", "evacuate_instance", b"evacuate_instance", "fence_host", b"fence_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "remove_host", b"remove_host", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "time_left_ms", b"time_left_ms", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["create_instance", "delete_instance", "create_flavor", "delete_flavor", "register_image", "delete_image", "batched_create", "update_instance", "start_instance", "stop_instance", "reboot_instance", "enable_host", "disable_host", "create_key_pair", "delete_key_pair", "create_project", "update_project", "delete_project", "update_quota", "cancel_operation"]  # noqa: Y015
+    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["create_instance", "delete_instance", "create_flavor", "delete_flavor", "register_image", "delete_image", "batched_create", "update_instance", "start_instance", "stop_instance", "reboot_instance", "enable_host", "disable_host", "create_key_pair", "delete_key_pair", "create_project", "update_project", "delete_project", "update_quota", "cancel_operation", "evacuate_instance", "fence_host", "remove_host", "discard_guest"]  # noqa: Y015
     _WhichOneofArgType_wish: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_wish) -> _WhichOneofReturnType_wish | None: ...
 
@@ -1110,3 +1135,233 @@ class ConverseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_round) -> _WhichOneofReturnType_round | None: ...
 
 Global___ConverseResponse: _TypeAlias = ConverseResponse  # noqa: Y015
+
+@_typing.final
+class ReportInventoriesRequest(_message.Message):
+    """What several hosts say that they have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVENTORIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def inventories(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInventory]:
+        """At most 16."""
+
+    def __init__(
+        self,
+        *,
+        inventories: _abc.Iterable[Global___HostInventory] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inventories", b"inventories"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportInventoriesRequest: _TypeAlias = ReportInventoriesRequest  # noqa: Y015
+
+@_typing.final
+class HostInventory(_message.Message):
+    """The guests of one host with their origin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_ID_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    INVENTORY_FIELD_NUMBER: _builtins.int
+    host_id: _builtins.str
+    """The host, taken from its stream."""
+    incarnation: _builtins.int
+    """The incarnation under which they were listed."""
+    @_builtins.property
+    def inventory(self) -> _compute_pb2.Inventory:
+        """What was listed."""
+
+    def __init__(
+        self,
+        *,
+        host_id: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        inventory: _compute_pb2.Inventory | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inventory", b"inventory"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_id", b"host_id", "incarnation", b"incarnation", "inventory", b"inventory"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostInventory: _TypeAlias = HostInventory  # noqa: Y015
+
+@_typing.final
+class ReportInventoriesResponse(_message.Message):
+    """What the hosts should know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def superseded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """One per inventory, in order: whether another incarnation is live."""
+
+    def __init__(
+        self,
+        *,
+        superseded: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["superseded", b"superseded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportInventoriesResponse: _TypeAlias = ReportInventoriesResponse  # noqa: Y015
+
+@_typing.final
+class ListUnknownGuestsRequest(_message.Message):
+    """A page of what hosts have and nobody claims."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_ID_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    host_id: _builtins.str
+    """Only those of this host; empty for all."""
+    limit: _builtins.int
+    """At most this many."""
+    @_builtins.property
+    def after(self) -> Global___UnknownGuestKey:
+        """Continue after this guest; unset from the start."""
+
+    def __init__(
+        self,
+        *,
+        host_id: _builtins.str = ...,
+        after: Global___UnknownGuestKey | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "host_id", b"host_id", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnknownGuestsRequest: _TypeAlias = ListUnknownGuestsRequest  # noqa: Y015
+
+@_typing.final
+class UnknownGuestKey(_message.Message):
+    """Where a guest stands in the list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_ID_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    host_id: _builtins.str
+    """The host that reports it."""
+    instance_id: _builtins.str
+    """The instance id written into it."""
+    epoch: _builtins.int
+    """The epoch written into it."""
+    def __init__(
+        self,
+        *,
+        host_id: _builtins.str = ...,
+        instance_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "host_id", b"host_id", "instance_id", b"instance_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnknownGuestKey: _TypeAlias = UnknownGuestKey  # noqa: Y015
+
+@_typing.final
+class ListUnknownGuestsResponse(_message.Message):
+    """Guests that no claim stands for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUESTS_FIELD_NUMBER: _builtins.int
+    MORE_AFTER_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def guests(self) -> _containers.RepeatedCompositeFieldContainer[_audit_pb2.UnknownGuest]:
+        """By host, instance and epoch."""
+
+    @_builtins.property
+    def more_after(self) -> Global___UnknownGuestKey:
+        """Set if others follow: where they begin."""
+
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Set if the question was refused; nothing else is set then."""
+
+    def __init__(
+        self,
+        *,
+        guests: _abc.Iterable[_audit_pb2.UnknownGuest] | None = ...,
+        more_after: Global___UnknownGuestKey | None = ...,
+        error: Global___ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "more_after", b"more_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "guests", b"guests", "more_after", b"more_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnknownGuestsResponse: _TypeAlias = ListUnknownGuestsResponse  # noqa: Y015
+
+@_typing.final
+class AuditRequest(_message.Message):
+    """What to compare."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_ID_FIELD_NUMBER: _builtins.int
+    host_id: _builtins.str
+    """Only this host and what is on it; empty for everything."""
+    def __init__(
+        self,
+        *,
+        host_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_id", b"host_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRequest: _TypeAlias = AuditRequest  # noqa: Y015
+
+@_typing.final
+class AuditResponse(_message.Message):
+    """A stretch of an audit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[_audit_pb2.Difference]:
+        """What was found since the message before."""
+
+    @_builtins.property
+    def done(self) -> _audit_pb2.AuditDone:
+        """Set in the last message: how much was compared."""
+
+    def __init__(
+        self,
+        *,
+        differences: _abc.Iterable[_audit_pb2.Difference] | None = ...,
+        done: _audit_pb2.AuditDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "done", b"done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditResponse: _TypeAlias = AuditResponse  # noqa: Y015

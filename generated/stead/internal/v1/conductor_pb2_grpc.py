@@ -75,6 +75,21 @@ class ConductorServiceStub:
                 request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.BeatRequest.SerializeToString,
                 response_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.BeatResponse.FromString,
                 _registered_method=True)
+        self.ReportInventories = channel.unary_unary(
+                '/stead.internal.v1.ConductorService/ReportInventories',
+                request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ReportInventoriesRequest.SerializeToString,
+                response_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ReportInventoriesResponse.FromString,
+                _registered_method=True)
+        self.ListUnknownGuests = channel.unary_unary(
+                '/stead.internal.v1.ConductorService/ListUnknownGuests',
+                request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ListUnknownGuestsRequest.SerializeToString,
+                response_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ListUnknownGuestsResponse.FromString,
+                _registered_method=True)
+        self.Audit = channel.unary_stream(
+                '/stead.internal.v1.ConductorService/Audit',
+                request_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.AuditRequest.SerializeToString,
+                response_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.AuditResponse.FromString,
+                _registered_method=True)
 
 
 class ConductorServiceServicer:
@@ -137,6 +152,27 @@ class ConductorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportInventories(self, request, context):
+        """Keeps what hosts say that they have; takes no revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnknownGuests(self, request, context):
+        """Lists guests that no claim stands for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Audit(self, request, context):
+        """Compares all records with each other and with what hosts say.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConductorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +215,21 @@ def add_ConductorServiceServicer_to_server(servicer, server):
                     servicer.Beat,
                     request_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.BeatRequest.FromString,
                     response_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.BeatResponse.SerializeToString,
+            ),
+            'ReportInventories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportInventories,
+                    request_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ReportInventoriesRequest.FromString,
+                    response_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ReportInventoriesResponse.SerializeToString,
+            ),
+            'ListUnknownGuests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnknownGuests,
+                    request_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ListUnknownGuestsRequest.FromString,
+                    response_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.ListUnknownGuestsResponse.SerializeToString,
+            ),
+            'Audit': grpc.unary_stream_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=stead_dot_internal_dot_v1_dot_conductor__pb2.AuditRequest.FromString,
+                    response_serializer=stead_dot_internal_dot_v1_dot_conductor__pb2.AuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +449,87 @@ class ConductorService:
             '/stead.internal.v1.ConductorService/Beat',
             stead_dot_internal_dot_v1_dot_conductor__pb2.BeatRequest.SerializeToString,
             stead_dot_internal_dot_v1_dot_conductor__pb2.BeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportInventories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.internal.v1.ConductorService/ReportInventories',
+            stead_dot_internal_dot_v1_dot_conductor__pb2.ReportInventoriesRequest.SerializeToString,
+            stead_dot_internal_dot_v1_dot_conductor__pb2.ReportInventoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnknownGuests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.internal.v1.ConductorService/ListUnknownGuests',
+            stead_dot_internal_dot_v1_dot_conductor__pb2.ListUnknownGuestsRequest.SerializeToString,
+            stead_dot_internal_dot_v1_dot_conductor__pb2.ListUnknownGuestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stead.internal.v1.ConductorService/Audit',
+            stead_dot_internal_dot_v1_dot_conductor__pb2.AuditRequest.SerializeToString,
+            stead_dot_internal_dot_v1_dot_conductor__pb2.AuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,12 @@ class ConductorServiceStub:
     """Carries the frequent calls of one api replica for as long as it lives: each round is one message there and one back."""
     Beat: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.BeatRequest, _conductor_pb2.BeatResponse]
     """Renews the leases of hosts."""
+    ReportInventories: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.ReportInventoriesRequest, _conductor_pb2.ReportInventoriesResponse]
+    """Keeps what hosts say that they have; takes no revision."""
+    ListUnknownGuests: _grpc.UnaryUnaryMultiCallable[_conductor_pb2.ListUnknownGuestsRequest, _conductor_pb2.ListUnknownGuestsResponse]
+    """Lists guests that no claim stands for."""
+    Audit: _grpc.UnaryStreamMultiCallable[_conductor_pb2.AuditRequest, _conductor_pb2.AuditResponse]
+    """Compares all records with each other and with what hosts say."""
 
 @_typing.type_check_only
 class ConductorServiceAsyncStub(ConductorServiceStub):
@@ -71,6 +77,12 @@ class ConductorServiceAsyncStub(ConductorServiceStub):
     """Carries the frequent calls of one api replica for as long as it lives: each round is one message there and one back."""
     Beat: _aio.UnaryUnaryMultiCallable[_conductor_pb2.BeatRequest, _conductor_pb2.BeatResponse]  # type: ignore[assignment]
     """Renews the leases of hosts."""
+    ReportInventories: _aio.UnaryUnaryMultiCallable[_conductor_pb2.ReportInventoriesRequest, _conductor_pb2.ReportInventoriesResponse]  # type: ignore[assignment]
+    """Keeps what hosts say that they have; takes no revision."""
+    ListUnknownGuests: _aio.UnaryUnaryMultiCallable[_conductor_pb2.ListUnknownGuestsRequest, _conductor_pb2.ListUnknownGuestsResponse]  # type: ignore[assignment]
+    """Lists guests that no claim stands for."""
+    Audit: _aio.UnaryStreamMultiCallable[_conductor_pb2.AuditRequest, _conductor_pb2.AuditResponse]  # type: ignore[assignment]
+    """Compares all records with each other and with what hosts say."""
 
 class ConductorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Called by api and scheduler; every call carries a batch."""
@@ -138,5 +150,29 @@ class ConductorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conductor_pb2.BeatResponse, _abc.Awaitable[_conductor_pb2.BeatResponse]]:
         """Renews the leases of hosts."""
+
+    @_abc_1.abstractmethod
+    def ReportInventories(
+        self,
+        request: _conductor_pb2.ReportInventoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conductor_pb2.ReportInventoriesResponse, _abc.Awaitable[_conductor_pb2.ReportInventoriesResponse]]:
+        """Keeps what hosts say that they have; takes no revision."""
+
+    @_abc_1.abstractmethod
+    def ListUnknownGuests(
+        self,
+        request: _conductor_pb2.ListUnknownGuestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conductor_pb2.ListUnknownGuestsResponse, _abc.Awaitable[_conductor_pb2.ListUnknownGuestsResponse]]:
+        """Lists guests that no claim stands for."""
+
+    @_abc_1.abstractmethod
+    def Audit(
+        self,
+        request: _conductor_pb2.AuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conductor_pb2.AuditResponse], _abc.AsyncIterator[_conductor_pb2.AuditResponse]]:
+        """Compares all records with each other and with what hosts say."""
 
 def add_ConductorServiceServicer_to_server(servicer: ConductorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,25 +26,25 @@ from stead.v1 import host_pb2 as stead_dot_v1_dot_host__pb2
 from stead.v1 import quota_pb2 as stead_dot_v1_dot_quota__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n stead/internal/v1/resource.proto\x12\x11stead.internal.v1\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/quota.proto\"\xa0\x03\n\x08Resource\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.stead.internal.v1.ResourceKindR\x04kind\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n\nproject_id\x18\x03 \x01(\tR\tprojectId\x12\x18\n\x07version\x18\x04 \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12\x14\n\x05\x65poch\x18\x06 \x01(\x03R\x05\x65poch\x12\x12\n\x04\x62ody\x18\x07 \x01(\x0cR\x04\x62ody\x12\x35\n\x06ledger\x18\x08 \x01(\x0b\x32\x1d.stead.internal.v1.HostLedgerR\x06ledger\x12\x18\n\x07\x64\x65leted\x18\t \x01(\x08R\x07\x64\x65leted\x12\x16\n\x06public\x18\n \x01(\x08R\x06public\x12\x31\n\x06\x62\x65\x66ore\x18\x0b \x01(\x0b\x32\x19.stead.internal.v1.BeforeR\x06\x62\x65\x66ore\x12\x34\n\x05quota\x18\x0c \x01(\x0b\x32\x1e.stead.internal.v1.QuotaLedgerR\x05quota\"\x85\x01\n\x06\x42\x65\x66ore\x12\x12\n\x04\x62ody\x18\x01 \x01(\x0cR\x04\x62ody\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12\x35\n\x06ledger\x18\x04 \x01(\x0b\x32\x1d.stead.internal.v1.HostLedgerR\x06ledger\"i\n\x0bQuotaLedger\x12.\n\x06limits\x18\x01 \x01(\x0b\x32\x16.stead.v1.QuotaAmountsR\x06limits\x12*\n\x04used\x18\x02 \x01(\x0b\x32\x16.stead.v1.QuotaAmountsR\x04used\"P\n\x05Trace\x12%\n\x0e\x63orrelation_id\x18\x01 \x01(\tR\rcorrelationId\x12 \n\x0btraceparent\x18\x02 \x01(\tR\x0btraceparent\"z\n\nHostLedger\x12+\n\x06target\x18\x01 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x06target\x12\'\n\x04used\x18\x02 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x04used\x12\x16\n\x06\x63laims\x18\x03 \x01(\x05R\x06\x63laims\"\xb5\x01\n\tFeedBatch\x12\x1d\n\nhistory_id\x18\x01 \x01(\tR\thistoryId\x12#\n\rhead_revision\x18\x02 \x01(\x03R\x0cheadRevision\x12\x35\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1b.stead.internal.v1.ResourceR\x07\x63hanges\x12-\n\x12\x63ompacted_revision\x18\x04 \x01(\x03R\x11\x63ompactedRevision*\xe8\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESOURCE_KIND_INSTANCE\x10\x01\x12\x1b\n\x17RESOURCE_KIND_OPERATION\x10\x02\x12\x18\n\x14RESOURCE_KIND_FLAVOR\x10\x03\x12\x17\n\x13RESOURCE_KIND_IMAGE\x10\x04\x12\x16\n\x12RESOURCE_KIND_HOST\x10\x05\x12\x19\n\x15RESOURCE_KIND_PROJECT\x10\x06\x12\x1a\n\x16RESOURCE_KIND_KEY_PAIR\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n stead/internal/v1/resource.proto\x12\x11stead.internal.v1\x1a\x13stead/v1/host.proto\x1a\x14stead/v1/quota.proto\"\xd8\x03\n\x08Resource\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.stead.internal.v1.ResourceKindR\x04kind\x12\x0e\n\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n\nproject_id\x18\x03 \x01(\tR\tprojectId\x12\x18\n\x07version\x18\x04 \x01(\x03R\x07version\x12\x1a\n\x08revision\x18\x05 \x01(\x03R\x08revision\x12\x14\n\x05\x65poch\x18\x06 \x01(\x03R\x05\x65poch\x12\x12\n\x04\x62ody\x18\x07 \x01(\x0cR\x04\x62ody\x12\x35\n\x06ledger\x18\x08 \x01(\x0b\x32\x1d.stead.internal.v1.HostLedgerR\x06ledger\x12\x18\n\x07\x64\x65leted\x18\t \x01(\x08R\x07\x64\x65leted\x12\x16\n\x06public\x18\n \x01(\x08R\x06public\x12\x31\n\x06\x62\x65\x66ore\x18\x0b \x01(\x0b\x32\x19.stead.internal.v1.BeforeR\x06\x62\x65\x66ore\x12\x34\n\x05quota\x18\x0c \x01(\x0b\x32\x1e.stead.internal.v1.QuotaLedgerR\x05quota\x12 \n\x0cnext_look_us\x18\r \x01(\x03R\nnextLookUs\x12\x14\n\x05looks\x18\x0e \x01(\x05R\x05looks\"\x85\x01\n\x06\x42\x65\x66ore\x12\x12\n\x04\x62ody\x18\x01 \x01(\x0cR\x04\x62ody\x12\x1a\n\x08revision\x18\x02 \x01(\x03R\x08revision\x12\x14\n\x05\x65poch\x18\x03 \x01(\x03R\x05\x65poch\x12\x35\n\x06ledger\x18\x04 \x01(\x0b\x32\x1d.stead.internal.v1.HostLedgerR\x06ledger\"i\n\x0bQuotaLedger\x12.\n\x06limits\x18\x01 \x01(\x0b\x32\x16.stead.v1.QuotaAmountsR\x06limits\x12*\n\x04used\x18\x02 \x01(\x0b\x32\x16.stead.v1.QuotaAmountsR\x04used\"P\n\x05Trace\x12%\n\x0e\x63orrelation_id\x18\x01 \x01(\tR\rcorrelationId\x12 \n\x0btraceparent\x18\x02 \x01(\tR\x0btraceparent\"z\n\nHostLedger\x12+\n\x06target\x18\x01 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x06target\x12\'\n\x04used\x18\x02 \x01(\x0b\x32\x13.stead.v1.ResourcesR\x04used\x12\x16\n\x06\x63laims\x18\x03 \x01(\x05R\x06\x63laims\"\xb5\x01\n\tFeedBatch\x12\x1d\n\nhistory_id\x18\x01 \x01(\tR\thistoryId\x12#\n\rhead_revision\x18\x02 \x01(\x03R\x0cheadRevision\x12\x35\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1b.stead.internal.v1.ResourceR\x07\x63hanges\x12-\n\x12\x63ompacted_revision\x18\x04 \x01(\x03R\x11\x63ompactedRevision*\xe8\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESOURCE_KIND_INSTANCE\x10\x01\x12\x1b\n\x17RESOURCE_KIND_OPERATION\x10\x02\x12\x18\n\x14RESOURCE_KIND_FLAVOR\x10\x03\x12\x17\n\x13RESOURCE_KIND_IMAGE\x10\x04\x12\x16\n\x12RESOURCE_KIND_HOST\x10\x05\x12\x19\n\x15RESOURCE_KIND_PROJECT\x10\x06\x12\x1a\n\x16RESOURCE_KIND_KEY_PAIR\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stead.internal.v1.resource_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESOURCEKIND']._serialized_start=1151
-  _globals['_RESOURCEKIND']._serialized_end=1383
+  _globals['_RESOURCEKIND']._serialized_start=1207
+  _globals['_RESOURCEKIND']._serialized_end=1439
   _globals['_RESOURCE']._serialized_start=99
-  _globals['_RESOURCE']._serialized_end=515
-  _globals['_BEFORE']._serialized_start=518
-  _globals['_BEFORE']._serialized_end=651
-  _globals['_QUOTALEDGER']._serialized_start=653
-  _globals['_QUOTALEDGER']._serialized_end=758
-  _globals['_TRACE']._serialized_start=760
-  _globals['_TRACE']._serialized_end=840
-  _globals['_HOSTLEDGER']._serialized_start=842
-  _globals['_HOSTLEDGER']._serialized_end=964
-  _globals['_FEEDBATCH']._serialized_start=967
-  _globals['_FEEDBATCH']._serialized_end=1148
+  _globals['_RESOURCE']._serialized_end=571
+  _globals['_BEFORE']._serialized_start=574
+  _globals['_BEFORE']._serialized_end=707
+  _globals['_QUOTALEDGER']._serialized_start=709
+  _globals['_QUOTALEDGER']._serialized_end=814
+  _globals['_TRACE']._serialized_start=816
+  _globals['_TRACE']._serialized_end=896
+  _globals['_HOSTLEDGER']._serialized_start=898
+  _globals['_HOSTLEDGER']._serialized_end=1020
+  _globals['_FEEDBATCH']._serialized_start=1023
+  _globals['_FEEDBATCH']._serialized_end=1204
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,8 @@ class Resource(_message.Message):
     PUBLIC_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     QUOTA_FIELD_NUMBER: _builtins.int
+    NEXT_LOOK_US_FIELD_NUMBER: _builtins.int
+    LOOKS_FIELD_NUMBER: _builtins.int
     kind: Global___ResourceKind.ValueType
     """Which message `body` is."""
     id: _builtins.str
@@ -101,6 +103,12 @@ class Resource(_message.Message):
     """Whether the row is at the end of its life: readers of present state do not see it."""
     public: _builtins.bool
     """Whether every project may read it."""
+    next_look_us: _builtins.int
+    """When an operation that is under way is looked at next, in microseconds since 1970; only where one row
+    was asked for by its id, else 0.
+    """
+    looks: _builtins.int
+    """How often it was looked at since it last changed; 0 as above."""
     @_builtins.property
     def ledger(self) -> Global___HostLedger:
         """What the ledger says of a host; unset for other kinds."""
@@ -128,10 +136,12 @@ class Resource(_message.Message):
         public: _builtins.bool = ...,
         before: Global___Before | None = ...,
         quota: Global___QuotaLedger | None = ...,
+        next_look_us: _builtins.int = ...,
+        looks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "ledger", b"ledger", "quota", b"quota"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "body", b"body", "deleted", b"deleted", "epoch", b"epoch", "id", b"id", "kind", b"kind", "ledger", b"ledger", "project_id", b"project_id", "public", b"public", "quota", b"quota", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "body", b"body", "deleted", b"deleted", "epoch", b"epoch", "id", b"id", "kind", b"kind", "ledger", b"ledger", "looks", b"looks", "next_look_us", b"next_look_us", "project_id", b"project_id", "public", b"public", "quota", b"quota", "revision", b"revision", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "stead instance stop web --wait",
         "stead instance stop web --grace 0",
     ),
+    "instance evacuate": ("stead instance evacuate web --wait",),
     "instance reboot": (
         "stead instance reboot web --wait",
         "stead instance reboot web --hard",
@@ -68,7 +69,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "host list": ("""stead host list --filter 'state = "UP" AND enabled = "true"'""",),
     "host disable": ("stead host disable rack1-7 --reason 'a new disk on Monday'",),
+    "host fence": ("stead host fence rack1-7 --reason 'powered off at the rack, Ann'",),
+    "host remove": ("stead host remove rack1-7 --dry-run", "stead host remove rack1-7"),
     "host watch": ("stead host watch",),
+    "audit": ("stead audit", "stead audit --output json"),
+    "host audit": ("stead host audit rack1-7",),
+    "host discard-guest": (
+        "stead host discard-guest rack1-7 01a2048d-a56b-7140-86a6-53fad6ce83b7 4711 --dry-run",
+        "stead host discard-guest rack1-7 01a2048d-a56b-7140-86a6-53fad6ce83b7 4711",
+    ),
     "token create": (
         "stead token create --project web --role member --for 8h > web.token",
         "STEAD_TOKEN_FILE=web.token stead instance list",

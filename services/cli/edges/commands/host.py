@@ -1,4 +1,4 @@
-"""`stead host`: list, show, enable, disable, watch."""
+"""`stead host`: list, show, enable, disable, fence, remove, watch; audits are audit.py's."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from stead.v1 import host_pb2, host_pb2_grpc
 
 from services.cli.edges import named
 from services.cli.edges.api import Api, as_json, connected
-from services.cli.edges.commands import completing
+from services.cli.edges.commands import audit, completing
 from services.cli.edges.commands.examples import taught
 from services.cli.edges.commands.flags import (
     DryRunFlag,
@@ -82,6 +82,41 @@ def disable(
         request = host_pb2.DisableHostRequest(id=host, reason=reason)
         manner = Manner(output, dry_run)
         show_one(carry_out(api, _stub(api).DisableHost, request, what="", manner=manner), output)
+
+
+@app.command("fence", epilog=taught("host fence"))
+def fence(
+    host: HostWord,
+    reason: Annotated[str, typer.Option(metavar="WORDS", help="How you know that it is dead.")],
+    dry_run: DryRunFlag = False,
+    output: OutputFlag = Output.TABLE,
+) -> None:
+    """Vouches that a silent host and its guests run no more.
+
+    Make sure first: power it off. Its instances may then be evacuated (stead instance evacuate).
+    Refused while the host is UP. Its next start ends the fence.
+    """
+    with connected(around()) as api:
+        request = host_pb2.FenceHostRequest(id=host, reason=reason)
+        manner = Manner(output, dry_run)
+        show_one(carry_out(api, _stub(api).FenceHost, request, what="", manner=manner), output)
+
+
+@app.command("remove", epilog=taught("host remove"))
+def remove(host: HostWord, dry_run: DryRunFlag = False, output: OutputFlag = Output.TABLE) -> None:
+    """Forgets a silent host that no instance lives on.
+
+    And what is left there of deleted or evacuated instances. Should it come back it is a new host,
+    and guests that it still has are unknown; none of them is touched.
+    """
+    with connected(around()) as api:
+        request = host_pb2.RemoveHostRequest(id=host)
+        manner = Manner(output, dry_run)
+        show_one(carry_out(api, _stub(api).RemoveHost, request, what="", manner=manner), output)
+
+
+app.command("audit", epilog=taught("host audit"))(audit.audit_host)
+app.command("discard-guest", epilog=taught("host discard-guest"))(audit.discard_guest)
 
 
 @app.command("watch", epilog=taught("host watch"))

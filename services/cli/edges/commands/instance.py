@@ -18,6 +18,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "start": change.start,
     "stop": change.stop,
     "reboot": change.reboot,
+    "evacuate": change.evacuate,
     "delete": change.delete,
     "console": console,
     "watch": look.watch,

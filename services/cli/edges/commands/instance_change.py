@@ -158,6 +158,27 @@ def reboot(
         )
 
 
+def evacuate(
+    instance: InstanceWord,
+    wait: WaitFlag = False,
+    timeout: TimeoutFlag = WAIT_S,
+    dry_run: DryRunFlag = False,
+    output: OutputFlag = Output.TABLE,
+) -> None:
+    """Builds an instance of a dead host anew on another one. Only for cloud admins.
+
+    Its host must be DOWN and fenced (stead host fence). The local disk is made anew from the image:
+    what was written to the old one stays on the old host, until the instance is deleted.
+    """
+    with connected(around()) as api:
+        request = instance_pb2.EvacuateInstanceRequest(id=named.instance_id(api, instance))
+        manner = Manner(output, dry_run, wait, timeout)
+        what = f"evacuate {instance}"
+        show_one(
+            carry_out(api, _stub(api).EvacuateInstance, request, what=what, manner=manner), output
+        )
+
+
 def delete(
     instance: InstanceWord,
     wait: WaitFlag = False,

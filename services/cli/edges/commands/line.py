@@ -4,7 +4,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -142,6 +142,7 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     app.command("down")(cloud.down)
     app.command("status")(cloud.status)
     app.command("completion", epilog=taught("completion"))(completion)
+    app.command("audit", epilog=taught("audit"))(_audit(arguments))
     for noun, about in NOUNS.items():
         named = noun in arguments
         app.add_typer(_load(noun) if named else _listed(), name=noun, help=about)
@@ -163,6 +164,19 @@ def _root(
     ] = False,
 ) -> None:
     del version
+
+
+def _audit(arguments: Sequence[str]) -> Callable[..., None]:
+    if "audit" in arguments:
+        found: Callable[..., None] = importlib.import_module(
+            "services.cli.edges.commands.audit"
+        ).audit
+        return found
+
+    def audit() -> None:
+        """Shows every difference in the whole cloud, with its cause and its mend."""
+
+    return audit
 
 
 def _listed() -> typer.Typer:

@@ -124,24 +124,30 @@ def operation_body(row: OperationRow) -> bytes:
     if row.ended_at_s:
         message.end_time.CopyFrom(timestamp(row.ended_at_s))
     if row.fault is not None:
-        message.error.CopyFrom(
-            operation_pb2.OperationError(
-                code=row.fault.code,
-                reason=row.fault.reason,
-                message=row.fault.message,
-                metadata=row.fault.metadata,
-            )
-        )
+        message.error.CopyFrom(_error_of(row.fault))
+    if row.last_fault is not None:
+        message.last_error.CopyFrom(_error_of(row.last_fault))
+    if row.deadline_at_s and not row.finished:
+        message.deadline_time.CopyFrom(timestamp(row.deadline_at_s))
     return message.SerializeToString()
+
+
+def _error_of(fault: OperationFault) -> operation_pb2.OperationError:
+    return operation_pb2.OperationError(
+        code=fault.code, reason=fault.reason, message=fault.message, metadata=fault.metadata
+    )
+
+
+def _fault_from(message: operation_pb2.Operation, field: str) -> OperationFault | None:
+    if not message.HasField(field):  # type: ignore[arg-type]  # the two fields that are errors
+        return None
+    error = getattr(message, field)
+    return OperationFault(error.code, error.reason, error.message, dict(error.metadata))
 
 
 def operation_from(body: bytes, version: int, revision: int) -> OperationRow:
     """An operation from its stored form."""
     message = operation_pb2.Operation.FromString(body)
-    fault = None
-    if message.HasField("error"):
-        error = message.error
-        fault = OperationFault(error.code, error.reason, error.message, dict(error.metadata))
     return OperationRow(
         id=message.id,
         project_id=message.project_id,
@@ -153,9 +159,13 @@ def operation_from(body: bytes, version: int, revision: int) -> OperationRow:
         request_id=message.request_id,
         created_at_s=seconds(message.create_time),
         ended_at_s=seconds(message.end_time) if message.HasField("end_time") else 0.0,
-        fault=fault,
+        fault=_fault_from(message, "error"),
         tries=message.tries,
         progress=message.progress,
+        last_fault=_fault_from(message, "last_error"),
+        deadline_at_s=(
+            seconds(message.deadline_time) if message.HasField("deadline_time") else 0.0
+        ),
         trace=Trace(message.correlation_id, message.traceparent),
         version=version,
         revision=revision,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from stead.v1 import host_pb2, project_pb2
 
 from services.conductor.edges.store.codec import seconds, timestamp
-from services.conductor.logic.rows import HostRow, ProjectRow
-from services.domain.kinds import HostState
+from services.conductor.logic.rows import Fence, HostRow, ProjectRow
+from services.domain.kinds import FenceKind, HostState
 from services.domain.resources import Overcommit, QuotaAmounts, Resources
 
 
@@ -44,6 +44,16 @@ def host_body(row: HostRow) -> bytes:
         disabled_reason=row.disabled_reason,
     )
     message.capabilities.ParseFromString(row.capabilities)
+    if row.fence is not None:
+        message.fence.CopyFrom(
+            host_pb2.HostFence(
+                incarnation=row.fence.incarnation,
+                kind=row.fence.how.value,  # type: ignore[arg-type]  # numbers are those of the contract
+                actor=row.fence.by,
+                reason=row.fence.reason,
+                fence_time=timestamp(row.fence.at_s),
+            )
+        )
     return message.SerializeToString()
 
 
@@ -69,6 +79,17 @@ def host_from(
         agent_version=message.agent_version,
         created_at_s=seconds(message.create_time),
         disabled_reason=message.disabled_reason,
+        fence=_fence_from(message.fence) if message.HasField("fence") else None,
+    )
+
+
+def _fence_from(message: host_pb2.HostFence) -> Fence:
+    return Fence(
+        message.incarnation,
+        FenceKind(message.kind),
+        message.actor,
+        message.reason,
+        seconds(message.fence_time),
     )
 
 

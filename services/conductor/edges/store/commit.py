@@ -8,6 +8,7 @@ import asyncpg
 
 from services.conductor.edges.store import codec_owners
 from services.conductor.edges.store.codec_owners import limits_of, project_from, used_of
+from services.conductor.edges.store.trouble import is_unsendable
 from services.conductor.edges.store.writes import Writes, entry_kind, limits_array, writes_of
 from services.conductor.logic.rows import (
     Before,
@@ -34,6 +35,8 @@ SELECT verdicts, changes FROM {}(
 COMMIT = _CALL.format("commit_items")
 # The same, and nothing of it is kept.
 CHECK = _CALL.format("check_items")
+
+GUARDS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
 
 # Of several reasons against one item the heaviest is told: what was done before, then what can
 # never be done.
@@ -71,9 +74,11 @@ async def commit(
     writes = writes_of(items)
     try:
         row = await connection.fetchrow(way.sql, *writes.arrays(), limits_array(way.usual))
-    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as error:
+    except (*GUARDS, asyncpg.InterfaceError) as error:
+        if isinstance(error, asyncpg.InterfaceError) and not is_unsendable(error):
+            raise
         if len(items) == 1:
-            malformed = isinstance(error, asyncpg.DataError)
+            malformed = not isinstance(error, asyncpg.IntegrityConstraintViolationError)
             return [Refused(Refusal.MALFORMED if malformed else Refusal.STALE)]
         half = len(items) // 2
         first = await commit(connection, items[:half], way)
@@ -119,10 +124,11 @@ def _records(
 ) -> tuple[Record, ...]:
     n, item = numbered
     rows = _rows(item)
+    gone = {item.host.id} if item.host and item.host.deleted else set()
     touched = {change.host_id for change in item.claims} | ({item.host.id} if item.host else set())
     # Several items of one commit may touch a host; its one change is told by the first.
     rows += [
-        (ResourceKind.HOST, host_id, "", False, False)
+        (ResourceKind.HOST, host_id, "", host_id in gone, False)
         for host_id in touched
         if (ResourceKind.HOST, host_id) in changed
     ]

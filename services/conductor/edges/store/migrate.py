@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from services.conductor.edges.store.bounds import USUAL_BOUNDS
 from services.conductor.flows.ports import CloudIdentity
@@ -39,7 +40,9 @@ async def migrate(url: str, cloud_id: str) -> CloudIdentity:
 
     Raises Broken: SCHEMA_NEWER, SCHEMA_CHANGED (an applied file differs), CLOUD_MISMATCH.
     """
-    connection = await asyncpg.connect(url, timeout=10, command_timeout=600)
+    connection = await asyncpg.connect(
+        url, timeout=10, command_timeout=600, target_session_attrs=SessionAttribute.read_write
+    )
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
@@ -53,7 +56,7 @@ async def migrate(url: str, cloud_id: str) -> CloudIdentity:
                 await _apply(connection, applied, (number, name, sql))
             return CloudIdentity(cloud_id, await _claim(connection, cloud_id))
     finally:
-        await connection.close()
+        connection.terminate()
 
 
 async def _apply(

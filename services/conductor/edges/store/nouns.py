@@ -3,7 +3,7 @@
 Owns the shape that rows of any noun are read in, and the records made of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.conductor.edges.store.commit import quota_of
@@ -17,6 +17,9 @@ _HOST_LEDGER = """ARRAY[target_vcpus, target_memory_mib, target_disk_gib,
     used_vcpus, used_memory_mib, used_disk_gib, claim_count]"""
 _PROJECT_LEDGER = """ARRAY[limit_instances, limit_vcpus, limit_memory_mib, limit_disk_gib,
     used_instances, used_vcpus, used_memory_mib, used_disk_gib]"""
+# Of what is under way; what has ended is not looked at any more.
+_LOOKS = """CASE WHEN NOT finished THEN
+    ARRAY[(extract(epoch FROM look_again_at) * 1000000)::bigint, looks] END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,13 @@ NOUNS = {
             ResourceKind.INSTANCE, "instance", living="NOT deleted",
             name="name", epoch="epoch", deleted="deleted",
         ),
-        Noun(ResourceKind.OPERATION, "operation"),
+        Noun(ResourceKind.OPERATION, "operation", ledger=_LOOKS),
         _catalog(ResourceKind.FLAVOR, ""),
         _catalog(ResourceKind.IMAGE, "(project_id = {} OR public)"),
         _catalog(ResourceKind.KEY_PAIR, "project_id = {}"),
         Noun(
-            ResourceKind.HOST, "host", scope="", id_type="text", project_id="''",
-            ledger=_HOST_LEDGER,
+            ResourceKind.HOST, "host", living="NOT deleted", scope="", id_type="text",
+            project_id="''", deleted="deleted", ledger=_HOST_LEDGER,
         ),
         Noun(
             ResourceKind.PROJECT, "project", living="version > 0 AND NOT deleted",
@@ -105,3 +108,11 @@ def record(row: Any, usual: QuotaAmounts) -> Record:
         ledger=tuple(ledger) if kind is ResourceKind.HOST else (),
         quota=quota_of(ledger, usual) if kind is ResourceKind.PROJECT else None,
     )
+
+
+def looked_at(one: Record, row: Any) -> Record:
+    """The record with when it is looked at next, which is no part of the state at a commit."""
+    if one.kind is not ResourceKind.OPERATION or not row["ledger"]:
+        return one
+    next_look_us, looks = row["ledger"]
+    return replace(one, next_look_us=next_look_us, looks=looks)

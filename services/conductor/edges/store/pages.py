@@ -13,7 +13,7 @@ import asyncpg
 
 from services.conductor.edges.store import conditions, pinned
 from services.conductor.edges.store.bounds import Bounds
-from services.conductor.edges.store.nouns import NOUNS, order_of, record
+from services.conductor.edges.store.nouns import NOUNS, looked_at, order_of, record
 from services.conductor.edges.store.stretch import (
     Stretch,
     Terms,
@@ -70,7 +70,9 @@ async def _singles(connection: Connection, queries: Sequence[Query], terms: Term
     sql, arguments = singles_statement(queries)
     rows = await connection.fetch(sql, *arguments)
     by_id = {
-        (row["kind"], row["id"]): record(row, terms.usual) for row in rows if row["id"] is not None
+        (row["kind"], row["id"]): looked_at(record(row, terms.usual), row)
+        for row in rows
+        if row["id"] is not None
     }
     pages = []
     for query in queries:

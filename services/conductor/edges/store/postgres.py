@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import asyncpg
 
-from services.conductor.edges.store import log, pages, queries
+from services.conductor.edges.store import due, log, pages, queries
+from services.conductor.edges.store.audits import PostgresAudits
 from services.conductor.edges.store.bounds import USUAL_BOUNDS, Bounds
 from services.conductor.edges.store.commit import CHECK, COMMIT, Way, commit
 from services.conductor.edges.store.session import READS, Session
@@ -21,6 +22,7 @@ from services.conductor.flows.ports import (
     Query,
     View,
 )
+from services.conductor.logic.leases import LEASE_S, Lease, Leases, Road, gap_s
 from services.conductor.logic.rows import (
     CatalogRow,
     HostRow,
@@ -30,15 +32,9 @@ from services.conductor.logic.rows import (
     RequestKey,
     Situation,
 )
-from services.conductor.logic.steps import (
-    LOOK_AGAIN_FIRST_S,
-    LOOK_AGAIN_MAX_S,
-    PLACE_AGAIN_S,
-    YOUNG_S,
-)
 from services.domain.errors import Unavailable
+from services.domain.ids import is_row_id
 from services.domain.kinds import ClaimRole, HostState, ResourceKind
-from services.domain.operation import Phase
 from services.domain.resources import UNLIMITED, QuotaAmounts
 from services.runtime.log import logger
 
@@ -48,7 +44,8 @@ SELECT fingerprint, resource_id, operation_id FROM request
 """
 
 # An unknown or older incarnation renews nothing. The answer keeps the order of the beats. A host
-# with a claim of role $3 is behind until that is gone: nobody sends it commands about such a claim.
+# with a claim of role $3 is behind until that is gone, or kept and told of in its life: nobody
+# sends it commands about such a claim. A fenced incarnation is over.
 RENEW = """
 WITH beat AS (
     SELECT b.host_id, b.incarnation, b.place
@@ -57,14 +54,46 @@ WITH beat AS (
     INSERT INTO lease (host_id, incarnation, beat_at)
     SELECT DISTINCT ON (h.id) h.id, h.incarnation, now()
       FROM beat b JOIN host h ON h.id = b.host_id AND h.incarnation = b.incarnation
+       AND h.fenced <> b.incarnation
      ORDER BY h.id
         ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation,
            beat_at = excluded.beat_at
+    RETURNING host_id
+), heard AS (
+    UPDATE road SET last_at = greatest(last_at, now()),
+           since_at = CASE WHEN now() - last_at > make_interval(secs => $4) THEN now()
+                           ELSE since_at END
+     WHERE kind = 2 OR EXISTS (SELECT FROM renewed)
 )
-SELECT h.incarnation IS DISTINCT FROM b.incarnation AS superseded,
-       coalesce((SELECT max(CASE WHEN c.role = $3 THEN n.revision ELSE c.wanted_revision END)
+SELECT (h.incarnation IS DISTINCT FROM b.incarnation OR h.fenced = b.incarnation) AS superseded,
+       coalesce((SELECT max(CASE WHEN c.role = $3 AND (c.discard OR c.incarnation <> h.incarnation)
+                                 THEN n.revision ELSE c.wanted_revision END)
                    FROM claim c, counter n WHERE c.host_id = b.host_id), 0) AS wanted_revision
   FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
+"""
+
+LEASES = """
+SELECT h.id, h.state, h.fenced = h.incarnation AS fenced,
+       coalesce(extract(epoch FROM now() - l.beat_at)::float8, 'infinity') AS silent_s
+  FROM host h LEFT JOIN lease l ON l.host_id = h.id WHERE NOT h.deleted
+"""
+
+ROADS = """
+SELECT extract(epoch FROM now() - since_at)::float8 AS since_s,
+       extract(epoch FROM now() - last_at)::float8 AS last_s
+  FROM road ORDER BY kind
+"""
+
+SILENCES = """
+SELECT host_id, extract(epoch FROM now() - beat_at)::float8 AS silent_s
+  FROM lease WHERE host_id = ANY ($1::text[])
+"""
+
+EPOCHS = """
+SELECT w.id::text AS id, greatest(max(c.epoch), max(i.epoch)) AS epoch
+  FROM unnest($1::uuid[]) AS w (id)
+  LEFT JOIN claim c ON c.instance_id = w.id LEFT JOIN instance i ON i.id = w.id
+ GROUP BY w.id HAVING greatest(max(c.epoch), max(i.epoch)) > 0
 """
 
 COMPARE = """
@@ -73,25 +102,6 @@ SELECT id, state, live FROM (
       FROM host h LEFT JOIN lease l ON l.host_id = h.id) known
  WHERE live <> (state = $2) ORDER BY id LIMIT $3
 """
-
-# Takes due operations and sets their next look: soon while they are young or wait for a host (a
-# scheduler that comes back is asked at once), then doubling; with jitter. Nothing stays locked.
-# Source: MECHANICS B3, B5.
-TAKE = """
-WITH due AS (
-    SELECT id FROM operation WHERE NOT finished AND look_again_at <= now()
-     ORDER BY look_again_at LIMIT $1 FOR UPDATE SKIP LOCKED
-)
-UPDATE operation o SET looks = o.looks + 1, look_again_at = now() + make_interval(secs =>
-       (0.9 + 0.2 * random()) * CASE
-           WHEN o.phase = $3 THEN $4::float8
-           WHEN now() - o.created_at < make_interval(secs => $2) THEN $5::float8
-           ELSE least($6::float8, $5::float8 * 2.0::float8 ^ least(o.looks, 10)) END)
-  FROM due WHERE o.id = due.id
-RETURNING o.id, o.resource_id, o.phase, o.looks,
-          extract(epoch FROM now() - o.created_at)::float8 AS age_s
-"""
-
 
 HISTORY = "SELECT history, anew FROM follow_history($1)"
 
@@ -105,7 +115,7 @@ class PostgresStore:
     publishes is of a history that has ended. Source: MECHANICS E3.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting
         self,
         url: str,
         *,
@@ -113,7 +123,9 @@ class PostgresStore:
         history_id: str = "",
         on_history: Callable[[], None] = lambda: None,
         bounds: Bounds = USUAL_BOUNDS,
+        lease_s: float = LEASE_S,
     ) -> None:
+        self._lease_s = lease_s
         self._usual = usual_limits
         self._terms = Terms(usual_limits, bounds)
         self._history_id = history_id
@@ -123,6 +135,7 @@ class PostgresStore:
         self._quiet = Session(url, "leases and looks", self._connected)
         self._reads = Session(url, "reads", self._connected, limits=READS)
         self._pages = Session(url, "pages", self._connected, limits=READS)
+        self.audits = PostgresAudits(self._pages, self._quiet)
 
     async def _connected(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         row = await connection.fetchrow(HISTORY, self._width)
@@ -211,7 +224,7 @@ class PostgresStore:
         """Renews leases of live incarnations."""
         hosts, incarnations = [b[0] for b in beats], [b[1] for b in beats]
         rows = await self._quiet.run(
-            lambda c: c.fetch(RENEW, hosts, incarnations, ClaimRole.LEAVING)
+            lambda c: c.fetch(RENEW, hosts, incarnations, ClaimRole.LEAVING, gap_s(self._lease_s))
         )
         return [BeatAnswer(row["superseded"], row["wanted_revision"]) for row in rows]
 
@@ -220,23 +233,42 @@ class PostgresStore:
         rows = await self._quiet.run(lambda c: c.fetch(COMPARE, lease_s, HostState.UP, limit))
         return [(row["id"], HostState(row["state"]), row["live"]) for row in rows]
 
+    async def leases_read(self) -> Leases:
+        """All hosts, and the roads on which they are heard."""
+
+        async def read(connection: "asyncpg.Connection[asyncpg.Record]") -> Leases:
+            # The roads first: who was heard after that counts for nobody's silence.
+            hosts, apis = await connection.fetch(ROADS)
+            rows = await connection.fetch(LEASES)
+            return Leases(
+                tuple(
+                    Lease(row["id"], HostState(row["state"]), row["fenced"], row["silent_s"])
+                    for row in rows
+                ),
+                Road(hosts["since_s"], hosts["last_s"]),
+                Road(apis["since_s"], apis["last_s"]),
+            )
+
+        return await self._quiet.run(read)
+
+    async def silences_read(self, host_ids: Sequence[str]) -> dict[str, float]:
+        """How long these hosts have been silent."""
+        rows = await self._quiet.run(lambda c: c.fetch(SILENCES, list(host_ids)))
+        return {row["host_id"]: row["silent_s"] for row in rows}
+
+    async def epochs_read(self, instance_ids: Sequence[str]) -> dict[str, int]:
+        """The highest epoch of each instance."""
+        known = list(filter(is_row_id, instance_ids))
+        rows = await self._reads.run(lambda c: c.fetch(EPOCHS, known))
+        return {row["id"]: row["epoch"] for row in rows}
+
+    async def requests_sweep(self, keep_s: float, limit: int) -> int:
+        """Forgets requests that are old enough."""
+        return await self._quiet.run(lambda c: due.sweep(c, keep_s, limit))
+
     async def operations_take(self, limit: int) -> list[Due]:
         """Due operations, their next look moved on."""
-        rows = await self._quiet.run(
-            lambda c: c.fetch(
-                TAKE,
-                limit,
-                YOUNG_S,
-                Phase.PLACING,
-                PLACE_AGAIN_S,
-                LOOK_AGAIN_FIRST_S,
-                LOOK_AGAIN_MAX_S,
-            )
-        )
-        return [
-            Due(str(r["id"]), r["resource_id"], Phase(r["phase"]), r["looks"], r["age_s"])
-            for r in rows
-        ]
+        return await self._quiet.run(lambda c: due.take(c, limit))
 
     async def close(self) -> None:
         """Drops all connections."""

@@ -4,6 +4,7 @@ Does not own records for readers (`pages`) nor the change log (`log`).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stead.internal.v1 import compute_pb2
@@ -29,9 +30,10 @@ Connection = Any  # asyncpg.Connection is generic in its stubs only
 
 SITUATIONS = """
 SELECT i.*, (SELECT n.revision FROM counter n) AS head,
-       (SELECT row(o.body, o.version, o.revision) FROM operation o
+       (SELECT row(o.body, o.version, o.revision, o.deadline_at <= now()) FROM operation o
          WHERE o.resource_id = i.id::text AND NOT o.finished) AS operation,
-       ARRAY(SELECT row(c.epoch, c.host_id, c.role, c.wanted_revision, h.incarnation, h.state)
+       ARRAY(SELECT row(c.epoch, c.host_id, c.role, c.wanted_revision, h.incarnation, h.state,
+                        c.discard, h.fenced = h.incarnation)
                FROM claim c JOIN host h ON h.id = c.host_id
               WHERE c.instance_id = i.id ORDER BY c.epoch) AS claims
   FROM instance i WHERE i.id = ANY ($1::uuid[])
@@ -40,7 +42,7 @@ SELECT i.*, (SELECT n.revision FROM counter n) AS head,
 VIEW = """
 SELECT n.revision AS head, h.incarnation, h.state AS host_state,
        c.epoch AS claim_epoch, c.role AS claim_role, c.wanted_revision,
-       c.host_id AS claim_host, i.*
+       c.host_id AS claim_host, c.instance_id AS claim_instance, c.discard, i.*
   FROM counter n
   JOIN host h ON h.id = $1
   LEFT JOIN claim c ON c.host_id = h.id
@@ -75,10 +77,13 @@ async def situations(connection: Connection, ids: Sequence[str]) -> dict[str, Si
 
 
 def _situation(row: Any) -> Situation:
-    operation = row["operation"]
+    operation, overdue = None, False
+    if row["operation"] is not None:
+        *stored, overdue = row["operation"]
+        operation = codec.operation_from(*stored)
     return Situation(
         instance=_instance(row),
-        operation=codec.operation_from(*operation) if operation is not None else None,
+        operation=operation,
         claims=tuple(
             ClaimRow(
                 str(row["id"]),
@@ -88,10 +93,13 @@ def _situation(row: Any) -> Situation:
                 wanted,
                 incarnation,
                 HostState(state),
+                discard,
+                fenced,
             )
-            for epoch, host_id, role, wanted, incarnation, state in row["claims"]
+            for epoch, host_id, role, wanted, incarnation, state, discard, fenced in row["claims"]
         ),
         head_revision=row["head"],
+        overdue=overdue,
     )
 
 
@@ -131,10 +139,11 @@ async def view(connection: Connection, host_id: str) -> View | None:
         if row["claim_epoch"] is not None:
             role = ClaimRole(row["claim_role"])
             claim = ClaimRow(
-                str(row["id"]), row["claim_epoch"], host_id, role, row["wanted_revision"],
-                row["incarnation"], HostState(row["host_state"]),
+                str(row["claim_instance"]), row["claim_epoch"], host_id, role,
+                row["wanted_revision"], row["incarnation"], HostState(row["host_state"]),
+                row["discard"],
             )  # fmt: skip
-            wanted.append((_instance(row), claim))
+            wanted.append((None if row["id"] is None else _instance(row), claim))
     return View(host_id, rows[0]["incarnation"], rows[0]["head"], tuple(wanted))
 
 
@@ -146,13 +155,14 @@ async def hosts(connection: Connection, ids: Sequence[str]) -> dict[str, HostRow
 
 def _host(row: Any) -> HostRow:
     target = Resources(row["target_vcpus"], row["target_memory_mib"], row["target_disk_gib"])
-    return codec_owners.host_from(
+    found = codec_owners.host_from(
         row["body"],
         row["edition"],
         machine_id=row["machine_id"],
         boot_id=row["boot_id"],
         target=target,
     )
+    return replace(found, deleted=row["deleted"])
 
 
 async def catalog(

@@ -21,6 +21,7 @@ from services.conductor.logic.rows import (
     ProjectRow,
     RequestKey,
 )
+from services.conductor.logic.step_table import USUAL_DEADLINES
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.resources import QuotaAmounts
 
@@ -158,11 +159,20 @@ def _operation(n: int, item: Item, row: OperationRow, writes: Writes) -> Write:
         row.finished,
         item.look_again_s,
         body,
+        allowed_s(row),
     )
 
 
+def allowed_s(row: OperationRow) -> float:
+    """How long the present phase may last, from its beginning."""
+    if row.deadline_at_s:
+        return row.deadline_at_s - row.phases[-1][1]
+    return USUAL_DEADLINES.of(row.action, row.phase)
+
+
 def _claim(n: int, change: ClaimChange) -> Write:
-    role = ClaimRole.LEAVING if change.act is ClaimAct.LEAVE else ClaimRole.HOLDER
+    leaving = change.act in (ClaimAct.LEAVE, ClaimAct.CONDEMN)
+    role = ClaimRole.LEAVING if leaving else ClaimRole.HOLDER
     amounts = (change.resources.vcpus, change.resources.memory_mib, change.resources.disk_gib)
     number = (change.incarnation, change.sequence)
     return (
@@ -174,13 +184,17 @@ def _claim(n: int, change: ClaimChange) -> Write:
         role,
         *amounts,
         *number,
+        change.discard,
+        change.host_edition,
     )
 
 
 def _host(n: int, row: HostRow) -> Write:
     target = (row.target.vcpus, row.target.memory_mib, row.target.disk_gib)
     machine = (row.machine_id, row.boot_id, row.state, row.incarnation)
-    return (n, row.id, row.seen_edition, *machine, *target, codec_owners.host_body(row))
+    fenced = row.incarnation if row.fenced else 0
+    body = codec_owners.host_body(row)
+    return (n, row.id, row.seen_edition, *machine, *target, body, fenced, row.deleted)
 
 
 def _entry(n: int, row: CatalogRow, writes: Writes) -> Write:

@@ -1,0 +1,190 @@
+"""Compares all records with each other and with what hosts say, while everything goes on.
+
+How it tells no untruth of a cloud at work: records that must agree are written in one commit, so
+what is compared among them is read in one statement, a page at a time. What a host says is older
+than the records beside it, so a difference with a host is only a suspicion at first. The host is
+then asked for its guests, listed after the commit at which the suspicion arose, and only what is
+found again in that list beside the same claim and version of the instance is suspected further;
+twice so, and it is told. An epoch is given once and its claim ends only when its host has said
+that nothing is left, so no work under way can look like this three times. A host that does not
+answer is told as such. Changes nothing. Does not own what differs (logic/audit).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from services.conductor.flows.audit_ports import AuditReads
+from services.conductor.flows.inventory import Inventorist
+from services.conductor.logic import audit
+from services.conductor.logic.audit import Difference
+from services.conductor.logic.audit_facts import HostFact, HostLook
+from services.domain.errors import NotFound
+from services.domain.kinds import HostState
+
+PAGE_MAX = 500
+HOSTS_MAX = 25
+CONFIRMATIONS = 2
+# One more than that for a host that greets meanwhile.
+ROUNDS_MAX = 4
+PAUSE_S = 1.0
+
+Fact = TypeVar("Fact")
+Place = TypeVar("Place")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How much was compared, by noun."""
+
+    counts: Mapping[str, int]
+
+
+Found = Sequence[Difference] | Compared
+
+
+class Auditor:
+    """Streams differences. Between two looks at a host it lets `pause_s` pass, so that what is on
+    the road arrives.
+    """
+
+    def __init__(
+        self, reads: AuditReads, inventorist: Inventorist, pause_s: float = PAUSE_S
+    ) -> None:
+        self._reads = reads
+        self._inventorist = inventorist
+        self._pause_s = pause_s
+
+    async def audit(self, host_id: str = "") -> AsyncGenerator[Found, None]:
+        """Every difference, of one host or the whole cloud, then how much was compared. Raises
+        NotFound (HOST_NOT_FOUND), Unavailable.
+        """
+        counts: Counter[str] = Counter()
+        if host_id:
+            await self._known(host_id)
+            async for found in self._hosts([host_id], counts):
+                yield found
+        else:
+            async with aclosing(self._everything(counts)) as all_:
+                async for found in all_:
+                    yield found
+        yield Compared(counts)
+
+    async def _known(self, host_id: str) -> None:
+        if not await self._reads.host_looks_read([host_id]):
+            raise NotFound(
+                "HOST_NOT_FOUND", f"there is no host {host_id}", metadata={"id": host_id}
+            )
+
+    async def _everything(self, counts: Counter[str]) -> AsyncGenerator[Found, None]:
+        reads = self._reads
+        async for projects in _pages(reads.project_facts_read, "", lambda p: p.id):
+            counts["projects"] += len(projects)
+            yield list(audit.of_projects(projects))
+        async for instances in _pages(reads.instance_facts_read, "", lambda i: i.id):
+            counts["instances"] += len(instances)
+            yield list(audit.of_instances(instances))
+        pages = _pages(reads.claim_facts_read, ("", 0), lambda c: (c.instance_id, c.epoch))
+        async for claims in pages:
+            counts["claims"] += len(claims)
+            yield list(audit.of_claims(claims))
+        async for operations in _pages(reads.operation_facts_read, "", lambda o: o.id):
+            counts["operations"] += len(operations)
+            yield list(audit.of_operations(operations))
+        async for hosts in _pages(reads.host_facts_read, "", lambda h: h.id):
+            async for found in self._hosts([host.id for host in hosts], counts, hosts):
+                yield found
+
+    async def _hosts(
+        self, ids: Sequence[str], counts: Counter[str], ledgers: Sequence[HostFact] = ()
+    ) -> AsyncGenerator[Found, None]:
+        ledgers = ledgers or await self._reads.host_facts_read("", 1, ids[0])
+        counts["hosts"] += len(ids)
+        yield list(audit.of_hosts(ledgers))
+        for start in range(0, len(ids), HOSTS_MAX):
+            yield await self._compared(ids[start : start + HOSTS_MAX], counts)
+
+    async def _compared(self, ids: Sequence[str], counts: Counter[str]) -> list[Difference]:
+        """What differs between these hosts' guests and the records."""
+        told: list[Difference] = []
+        suspected: dict[str, _Suspicion] = {}
+        first = {look.host_id: look for look in await self._reads.host_looks_read(ids)}
+        for look in first.values():
+            counts["guests"] += sum(guest.power is not None for guest in look.guests)
+            barred = audit.not_compared(look, asked=False)
+            if barred is not None:
+                told.append(barred)
+            elif look.state is HostState.UP and (found := _suspicion(look)) is not None:
+                suspected[look.host_id] = found
+        for _ in range(ROUNDS_MAX):
+            if not suspected:
+                break
+            revisions = {host_id: found.revision for host_id, found in suspected.items()}
+            looks = await self._inventorist.looked_after(revisions)
+            for host_id in revisions:
+                after = _again(looks.get(host_id), suspected.pop(host_id))
+                if after is None:
+                    continue
+                if isinstance(after, _Suspicion):
+                    suspected[host_id] = after
+                else:
+                    told += after or _silent(first[host_id])
+            await asyncio.sleep(self._pause_s)
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class _Suspicion:
+    """What was found of a host at `revision`, and how often again; None where its report was not of
+    the live agent.
+    """
+
+    found: Sequence[Difference] | None
+    revision: int
+    times: int = 0
+
+
+def _suspicion(look: HostLook) -> _Suspicion | None:
+    if not look.is_fresh:
+        return _Suspicion(None, look.head_revision)
+    found = audit.of_look(look)
+    return _Suspicion(found, look.head_revision) if found else None
+
+
+def _again(look: HostLook | None, suspicion: _Suspicion) -> _Suspicion | list[Difference] | None:
+    """What to suspect further, what to tell (nothing: that it did not answer), or None: all is
+    well.
+    """
+    if look is None:
+        return []
+    if suspicion.found is None:
+        return _suspicion(look)
+    before = {difference.suspicion for difference in suspicion.found}
+    still = [found for found in audit.of_look(look) if found.suspicion in before]
+    if not still:
+        return None
+    times = suspicion.times + 1
+    return still if times == CONFIRMATIONS else _Suspicion(still, look.head_revision, times)
+
+
+def _silent(look: HostLook) -> list[Difference]:
+    found = audit.not_compared(look, asked=True)
+    return [found] if found is not None else []
+
+
+async def _pages(
+    read: Callable[[Place, int], Awaitable[Sequence[Fact]]],
+    start: Place,
+    place_of: Callable[[Fact], Place],
+) -> AsyncIterator[Sequence[Fact]]:
+    """All facts, a page in each snapshot. Ends with the first page that is not full."""
+    after = start
+    while True:
+        page = await read(after, PAGE_MAX)
+        yield page
+        if len(page) < PAGE_MAX:
+            return
+        after = place_of(page[-1])

@@ -1,0 +1,60 @@
+"""Fences hosts that are DOWN by the operator's own means: runs them, and records that they said so.
+
+Level-triggered: whatever was lost is done again at the next round. Does not fence hosts that are
+UNKNOWN. Source: MECHANICS C5.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from services.conductor.flows.commit import Committer
+from services.conductor.flows.ports import Clock, FenceDriver, Store
+from services.conductor.logic.rows import Committed, Fence, Item
+from services.domain.kinds import FenceKind, HostState
+from services.runtime.log import logger
+
+AT_ONCE_MAX = 4
+AGAIN_S = 60.0
+
+
+class Fencer:
+    """Asks the driver for each host that is DOWN and not fenced, a few at a time."""
+
+    def __init__(
+        self, store: Store, committer: Committer, clock: Clock, driver: FenceDriver
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._clock = clock
+        self._driver = driver
+        self._not_before: dict[str, float] = {}
+
+    async def fence_all(self) -> None:
+        """One round."""
+        found = await self._store.leases_read()
+        now_s = self._clock.now_s()
+        wanted = [
+            one.host_id for one in found.leases if one.state is HostState.DOWN and not one.fenced
+        ]
+        self._not_before = {id_: self._not_before.get(id_, 0.0) for id_ in wanted}
+        due = [id_ for id_ in wanted if self._not_before[id_] <= now_s][:AT_ONCE_MAX]
+        await asyncio.gather(*(self._fence(id_) for id_ in due))
+
+    async def _fence(self, host_id: str) -> None:
+        before = (await self._store.hosts_read([host_id])).get(host_id)
+        if before is None or before.state is not HostState.DOWN or before.fenced:
+            return
+        if not await self._driver.fence(host_id):
+            self._not_before[host_id] = self._clock.now_s() + AGAIN_S
+            return
+        fence = Fence(
+            before.incarnation,
+            FenceKind.DRIVER,
+            self._driver.name,
+            "the fence program ended with 0",
+            self._clock.now_s(),
+        )
+        # On what was read before it ran: a Hello in between is of an agent that it did not fence.
+        outcome = await self._committer.commit(Item(host=replace(before, fence=fence)), "")
+        if isinstance(outcome, Committed):
+            logger().warning("host fenced", host=host_id, incarnation=before.incarnation)
