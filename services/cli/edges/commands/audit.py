@@ -25,7 +25,7 @@ def _stub(api: Api) -> audit_pb2_grpc.AuditServiceStub:
 
 
 def audit(output: OutputFlag = Output.TABLE) -> None:
-    """Shows every difference in the whole cloud, with its cause and its mend.
+    """Shows every difference in the cloud, and its mend.
 
     Between instances, claims, the ledger, operations, quotas and what hosts have. In a healthy
     cloud there is none, also while it is at work. Changes nothing.

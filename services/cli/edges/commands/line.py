@@ -174,7 +174,7 @@ def _audit(arguments: Sequence[str]) -> Callable[..., None]:
         return found
 
     def audit() -> None:
-        """Shows every difference in the whole cloud, with its cause and its mend."""
+        """Shows every difference in the cloud, and its mend."""
 
     return audit
 
