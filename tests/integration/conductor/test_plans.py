@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.conductor.edges.store import (
+    due,
     log,
     pages,
     pinned,
@@ -71,16 +72,16 @@ UUIDS = f"'{{{','.join(str(uuid.uuid4()) for _ in range(64))}}}'"
 STATEMENTS = {
     "situations": (queries.SITUATIONS, ["uuid[]"], [UUIDS]),
     "due operations": (
-        postgres.TAKE,
-        ["bigint", "float8", "smallint", "float8", "float8", "float8"],
-        ["500", "60", "1", "1", "2", "60"],
+        due.TAKE,
+        ["bigint", "float8", "smallint[]", "float8", "float8", "float8"],
+        ["500", "60", "'{1}'", "1", "2", "60"],
     ),
     "view": (queries.VIEW, ["text"], ["'x1'"]),
     "log": (log.CHANGES, ["bigint", "bigint", "bigint"], ["40000", "500", "4000000"]),
     "beats": (
         postgres.RENEW,
-        ["text[]", "bigint[]", "smallint"],
-        ["'{x1, x2}'", "'{1, 1}'", "3"],
+        ["text[]", "bigint[]", "smallint", "float8"],
+        ["'{x1, x2}'", "'{1, 1}'", "3", "20"],
     ),
 }
 

@@ -57,7 +57,10 @@ def test_what_is_under_way_tells_tries_last_error_next_try_deadline_and_author()
 def test_what_has_ended_tells_its_cause_and_has_neither_look_nor_deadline() -> None:
     row = tried_once()
     told = shown(overdue.ended_overdue(row, 700.0))
-    assert (told.error.reason, told.error.metadata["cause"]) == (overdue.REASON, "IMAGE_BROKEN")
+    assert (told.error.reason, told.error.metadata["cause"]) == (
+        "OPERATION_OVERDUE",
+        "IMAGE_BROKEN",
+    )
     assert told.error.metadata["phase"] == "PLACING"
     assert told.last_error.reason == "IMAGE_BROKEN"
     assert not told.HasField("deadline_time")

@@ -172,7 +172,7 @@ def test_what_fails_at_a_step_for_good_is_undone_to_the_start(row: Row) -> None:
     else:
         assert over.state is OperationState.FAILED
         assert over.fault is not None
-        assert over.fault.reason == overdue.REASON
+        assert over.fault.reason == "OPERATION_OVERDUE"
     if row.action in BEFORE:
         was = BEFORE[row.action]().instance
         assert after.instance.standing == was.standing
