@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from services.conductor.edges.store.bounds import USUAL_BOUNDS, Bounds
 from services.conductor.edges.store.migrate import migrate
@@ -24,11 +26,14 @@ from services.conductor.logic.rows import (
     Refused,
     RequestKey,
 )
+from services.domain.errors import Unavailable
 from services.domain.kinds import HostState
 from services.domain.operation import OperationAction
 from services.domain.resources import NOTHING, UNLIMITED, Overcommit, QuotaAmounts, Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres
+
+Answer = TypeVar("Answer")
 
 CLOUD = "abcdefabcdef"
 _names = itertools.count()
@@ -46,6 +51,17 @@ async def new_database(server: Postgres) -> str:
     name = f"store{next(_names)}"
     server.sql(f"CREATE DATABASE {name} TEMPLATE migrated")
     return name
+
+
+async def once_back(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer of a store whose database is there again, which it notices by itself: asked until
+    it is not refused, as its callers do.
+    """
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(Unavailable):
+                return await ask()
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager

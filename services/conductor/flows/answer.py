@@ -179,7 +179,7 @@ class Answerer:
 
     async def _row(self, kind: ResourceKind, id: str) -> Record:
         pages = await self._store.records_read([Query(kind, id, "", "", 1, deleted=True)])
-        return pages[0].records[0]
+        return _as_committed(pages[0].records[0])
 
     async def _rows(self, kind: ResourceKind, resource_id: str, operation_id: str) -> Accepted:
         pages = await self._store.records_read(
@@ -188,7 +188,13 @@ class Answerer:
                 Query(ResourceKind.OPERATION, operation_id, "", "", 1, deleted=True),
             ]
         )
-        return Accepted(pages[0].records[0], pages[1].records[0])
+        resource, operation = (_as_committed(page.records[0]) for page in pages)
+        return Accepted(resource, operation)
+
+
+def _as_committed(record: Record) -> Record:
+    # When it is looked at next is told to who asks for the operation, not to who made it.
+    return replace(record, next_look_us=0, looks=0)
 
 
 def _name_taken(item: Item, refused: Refused) -> AlreadyExists:

@@ -38,8 +38,8 @@ PROJECT = Record(
 
 
 async def test_requests_commands_and_changes_say_all_that_others_need(tmp_path: Path) -> None:
-    """The call that a wish came with; how long a guest has; what was before a change, and from
-    where on the log is whole.
+    """The call that a wish came with; how long a guest has, and whether one on its way out is
+    kept or erased; what was before a change, and from where on the log is whole.
     """
     with nats_server(tmp_path / "nats") as server:
         link = await connect(server.url, name="test", credential=("stead", "secret"))
@@ -63,13 +63,21 @@ async def test_requests_commands_and_changes_say_all_that_others_need(tmp_path: 
         assert traced.min_revision == 7
         assert not plain.HasField("trace")
 
-        leaving = replace(claim(row), role=ClaimRole.LEAVING)
-        await bus.command("h1", 3, [Command(row, claim(row), TRACE), Command(row, leaving)])
+        kept = replace(claim(row), role=ClaimRole.LEAVING)
+        erased = replace(kept, discard=True)
+        commands = [Command(row, claim(row), TRACE), Command(row, kept), Command(row, erased)]
+        await bus.command("h1", 3, commands)
         batch = compute_pb2.CommandBatch.FromString(await heard())
-        wanted, unwanted = batch.wanted
+        wanted, stopped, unwanted = batch.wanted
         assert wanted.trace.correlation_id == "req-7"
         assert (wanted.spec.grace_s, wanted.spec.boot, wanted.spec.run) == (30, 2, True)
-        assert (unwanted.spec.present, unwanted.spec.grace_s) == (False, 0)
+        assert (stopped.spec.present, stopped.spec.run, stopped.spec.grace_s) == (True, False, 0)
+        assert (unwanted.spec.present, unwanted.spec.run, unwanted.spec.grace_s) == (
+            False,
+            False,
+            0,
+        )
+        assert [one.leaving for one in batch.wanted] == [False, True, False]
 
         await bus.feed([PROJECT], 9, compacted_revision=2)
         told = resource_pb2.FeedBatch.FromString(await heard())

@@ -30,7 +30,7 @@ from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.engines import postgres
 from tests.integration.conductor.conftest import Place
-from tests.stores import CLOUD, claim_all, create, host, refusals
+from tests.stores import CLOUD, claim_all, create, host, once_back, refusals
 from tests.unit.conductor.situations import instance
 
 
@@ -224,7 +224,7 @@ async def test_nothing_waits_for_a_page_but_pages(place: Place) -> None:
 
 
 async def test_while_the_database_stays_away_refusals_come_at_once(tmp_path: Path) -> None:
-    """Only the first waits for it to come back. DESIGN section 6."""
+    """Only the first waits for it to come back, and its return is noticed. DESIGN section 6."""
     with postgres(tmp_path / "pg") as server:
         await migrate(server.url(), CLOUD)
         store = PostgresStore(server.url())
@@ -237,7 +237,8 @@ async def test_while_the_database_stays_away_refusals_come_at_once(tmp_path: Pat
             await store.items_commit([item])
         assert time.monotonic() - began < 1.0
         server.start()
-        assert refusals(await store.items_commit([item])) == [""]
+        outcomes = await once_back(lambda: store.items_commit([item]))
+        assert refusals(outcomes) == [""]
         await store.close()
 
 

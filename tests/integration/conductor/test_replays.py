@@ -180,7 +180,7 @@ def refused(wish: str, ground: Ground) -> Any:
     """A message of this wish that cannot be fulfilled."""
     message = WISHES[wish][0](ground)
     missing = "01890000-0000-7000-8000-000000000000"
-    if wish in ("enable_host", "disable_host", "delete_project", "update_project"):
+    if wish.endswith("_host") or wish in ("delete_project", "update_project"):
         message.id = "nowhere"
     elif wish == "discard_guest":
         message.host_id = "nowhere"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -24,7 +24,9 @@ from services.conductor.flows.accept_catalog import NewImage
 from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.flows.decide import Decision
 from services.conductor.logic.observation import Seen
+from services.conductor.logic.rows import Item
 from services.domain.instance import Power
+from services.domain.kinds import HostState
 from services.runtime.ids import new_id
 from tests.integration.conductor.flows import (
     IMAGE,
@@ -55,13 +57,16 @@ class Ground:
     placing_operation_id: str
     key_pair_id: str
     stranger_id: str
+    stranded_id: str
 
 
 async def prepared(made: Conductor) -> Ground:
     """A host with a guest of nobody, a flavor, an image, a key pair, a project; an instance that
-    runs, one that is off, and one that waits for a host.
+    runs, one that is off, and one that waits for a host. Three hosts that are down: `silent` and
+    `empty`, where nothing is, and `dead`, which is fenced and had an instance that ran.
     """
-    await made.greeter.greet(hello())
+    for host_id in ("h1", "silent", "empty", "dead"):
+        await made.greeter.greet(hello(host_id))
     ids = await catalog(made)
     waiting = await made.instances.create(asked(), new_instance("waits", ids))
     active_id = await running(made, "runs", ids)
@@ -75,21 +80,31 @@ async def prepared(made: Conductor) -> Ground:
     await made.projects.create(asked("create_project"), "known", "Known")
     stranger = ReportedGuest(new_id(), 4, 1, Power.RUNNING)
     await made.store.audits.inventory_keep(Inventory("h1", 1, 0, 0, (stranger,)))
+    stranded_id = await running(made, "stranded", ids, "dead")
+    for host_id in ("silent", "empty", "dead"):
+        await down(made, host_id)
+    await made.hosts.fence(asked("fence_host"), "dead", "burnt")
     there = (active_id, stopped_id, waiting.operation.id, pair.resource.id, stranger.instance_id)
-    return Ground(made, *ids, *there)
+    return Ground(made, *ids, *there, stranded_id)
 
 
-async def running(made: Conductor, name: str, ids: tuple[str, str]) -> str:
-    """An instance that runs on h1; its id."""
+async def down(made: Conductor, host_id: str) -> None:
+    """Its lease has lapsed, as the row says."""
+    row = (await made.store.hosts_read([host_id]))[host_id]
+    await made.committer.commit(Item(host=replace(row, state=HostState.DOWN)))
+
+
+async def running(made: Conductor, name: str, ids: tuple[str, str], host_id: str = "h1") -> str:
+    """An instance that runs on the host; its id."""
     accepted = await made.instances.create(asked(), new_instance(name, ids))
     instance_id = accepted.resource.id
-    await made.decider.decide([Decision(instance_id, 1, "h1", 1, {})])
+    await made.decider.decide([Decision(instance_id, 1, host_id, 1, {})])
     await made.observer.observe([await look(made, instance_id, 1, applied_generation=1)])
     return instance_id
 
 
 async def look(made: Conductor, instance_id: str, sequence: int, **changes: Any) -> Seen:
-    """What h1 sees of its guest: that it runs, if not said otherwise."""
+    """What its host sees of a guest: that it runs, if not said otherwise."""
     claim = (await made.store.situations_read([instance_id]))[instance_id].claims[0]
     values = {"applied_generation": 0, "power": Power.RUNNING, "absent": False} | changes
     return Seen(instance_id, claim.epoch, claim.host_id, claim.host_incarnation, sequence, **values)
@@ -218,6 +233,18 @@ WISHES: dict[str, tuple[Make, dict[str, Any]]] = {
     "disable_host": (
         lambda g: host_pb2.DisableHostRequest(request_id=new_id(), id="h1", reason="broken fan"),
         {"reason": "moved"},
+    ),
+    "fence_host": (
+        lambda g: host_pb2.FenceHostRequest(request_id=new_id(), id="silent", reason="unplugged"),
+        {"reason": "sold"},
+    ),
+    "remove_host": (
+        lambda g: host_pb2.RemoveHostRequest(request_id=new_id(), id="empty"),
+        {"id": "h1"},
+    ),
+    "evacuate_instance": (
+        lambda g: instance_pb2.EvacuateInstanceRequest(request_id=new_id(), id=g.stranded_id),
+        {"id": new_id()},
     ),
     "discard_guest": (
         lambda g: audit_pb2.DiscardGuestRequest(
