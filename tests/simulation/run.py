@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from services.compute.flows.agent import BEAT_S, GREETING_S_MAX, SILENCE_S_MAX
 from services.runtime.log import logger
 from tests.checkers.history import History, HostEvent
+from tests.checkers.past import Past
+from tests.checkers.placement import true_rows
 from tests.simulation import nemesis
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
@@ -24,6 +27,9 @@ from tests.simulation.world import Shape, World
 
 QUIET_S_MAX = 1800.0
 LOOK_S = 2.0
+# What a host may need to be heard after the healing: its stream was cut half-open, then the next
+# greeting; what it has to say goes with a beat at the latest, and is said again with the next.
+HEARD_S_MAX = SILENCE_S_MAX + GREETING_S_MAX + 2 * BEAT_S
 WARM_S = 8.0
 PROJECTS = ("p", "q")
 
@@ -100,6 +106,8 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     evil.heal()
     healed_s = world.loop.time()
     quiet = await _until_quiet(world, watchers)
+    await _until_heard(world, work, healed_s)
+    quiet = quiet and await _until_quiet(world, watchers)
     for task in watching:
         task.cancel()
     told = Told(
@@ -126,6 +134,16 @@ async def _until_quiet(world: World, watchers: list[Watcher]) -> bool:
         if not _unsettled(world, watchers):
             return True
     return False
+
+
+async def _until_heard(world: World, work: Work, healed_s: float) -> None:
+    """Waits while a row is behind its guest, as long as hosts may need; what is behind then is a
+    violation, which the checkers find.
+    """
+    while world.loop.time() < healed_s + HEARD_S_MAX:
+        if not any(true_rows(Past(History(work.calls, work.seen, [], dump_of(world))))):
+            break
+        await asyncio.sleep(LOOK_S)
 
 
 def _unsettled(world: World, watchers: list[Watcher]) -> list[str]:

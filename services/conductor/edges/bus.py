@@ -9,9 +9,11 @@ from services.conductor.flows.decide import Decider, Decision
 from services.conductor.flows.ports import CloudIdentity
 from services.conductor.logic.rows import Record
 from services.conductor.logic.steps import Command, Place
+from services.domain.errors import NoCapacity, Unavailable
 from services.domain.trace import UNTRACED
 from services.runtime import subjects
 from services.runtime.bus import MESSAGE_BYTES_MAX, Bus, chunks
+from services.runtime.log import logger
 
 # What a batch's own fields and the framing of its items may add.
 ROOM = MESSAGE_BYTES_MAX - 8 * 1024
@@ -71,11 +73,24 @@ class NatsBus:
         )
 
     async def subscribe_decisions(self, decider: Decider) -> Callable[[], Awaitable[None]]:
-        """Gives each batch of decisions to one of the conductors. Gives back the way to stop."""
+        """Gives each batch of decisions to one of the conductors. Gives back the way to stop.
+
+        A batch that cannot be committed now is dropped: its instances still wait for a host, and
+        schedulers are asked again (MECHANICS F3). A trouble that lasts is logged once.
+        """
+        trouble = ""
 
         async def on_batch(payload: bytes) -> None:
+            nonlocal trouble
             batch = scheduler_pb2.DecisionBatch.FromString(payload)
-            await decider.decide([_decision(d) for d in batch.decisions])
+            try:
+                await decider.decide([_decision(d) for d in batch.decisions])
+            except (Unavailable, NoCapacity) as error:
+                if error.reason != trouble:
+                    trouble = error.reason
+                    logger().warning("decisions dropped", error=repr(error))
+            else:
+                trouble = ""
 
         return await self._bus.subscribe(
             subjects.decided(self._cloud.cloud_id), on_batch, queue="conductors"

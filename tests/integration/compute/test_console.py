@@ -217,6 +217,8 @@ async def test_a_lost_line_goes_on_where_it_ended_without_losing_a_byte(terminal
         await line.until(lambda line=line: len(line.content) > 100)
         if round_ == 2:
             await terminal.stage.ingress.stop()
+            # The keyboard is free when the agent has seen the loss, not when the line is cut.
+            await asyncio.wait_for(asyncio.gather(*terminal.works), 60)
             await terminal.stage.ingress.start(terminal.stage.target)
             writer = await terminal.opened(WRITE)
         else:
