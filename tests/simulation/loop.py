@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import inspect
 import random
 import struct
 import sys
@@ -33,6 +34,7 @@ else:
 
 STEPS_MAX = 600_000
 CLOSES_MAX = 20
+UNBEGUN = inspect.CORO_CREATED
 
 
 class Being:
@@ -220,6 +222,10 @@ class SimulatedLoop(_Loop):
         self._closed = True
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # they end with their world
+        for task in self._graves:
+            work: Any = task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == UNBEGUN:
+                work.close()  # or Python warns of it; nothing of it has run
         self._graves.clear()
         self._ready.clear()
         self._keys.clear()
