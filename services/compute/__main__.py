@@ -26,6 +26,8 @@ from services.runtime import bus, serve
 from services.runtime.metrics import Meters
 
 REST_S = 3.0
+# A host's bus counts as silent after two beats; several of its own words are lost by then.
+ECHOES_PER_BEAT = 4
 
 
 async def open_drivers(settings: Settings) -> Mapping[str, Driver]:
@@ -70,13 +72,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             answer = partial(answer_question, consoles=consoles, attachments=attachments)
             refuse = partial(refuse_question, attachments=attachments)
             agents.append(agent)
-            listeners.append(Listener(host_id, agent.receive_command, answer, refuse))
+            listeners.append(
+                Listener(host_id, agent.hear_echo, agent.receive_command, answer, refuse)
+            )
         figures.add_gauges(meters, agents)
         rested = asyncio.Event()
         await serve.run_until(
             rested,
             _rest(stop, rested, health, agents),
-            listen(partial(connect_bus, settings), settings.cloud_id, listeners),
+            listen(
+                partial(connect_bus, settings),
+                settings.cloud_id,
+                listeners,
+                echo_s=settings.beat_s / ECHOES_PER_BEAT,
+            ),
             live(agents, on_ready=partial(health.set_ready, True), on_end=stop.set),
         )
 

@@ -44,7 +44,6 @@ from services.conductor.flows.ports import Bus, Clock, CloudIdentity, Ids, Store
 from services.conductor.flows.read import Reader
 from services.conductor.flows.sweep import Sweeper
 from services.domain.kinds import HostState
-from services.domain.resources import QuotaAmounts
 from services.runtime import bus, rpc
 from services.runtime.ids import new_id
 from services.runtime.log import logger
@@ -115,19 +114,19 @@ class Parts:
 
 
 def _acceptors(
+    settings: Settings,
     acceptance: Acceptance,
     advancer: Advancer,
     *,
     bodies: MessageBodies,
-    usual: QuotaAmounts,
     audits: AuditReads,
 ) -> Acceptors:
     return Acceptors(
         instances=InstanceAcceptor(acceptance, advancer),
         power=PowerAcceptor(acceptance, advancer),
         catalog=CatalogAcceptor(acceptance),
-        projects=ProjectAcceptor(acceptance, usual),
-        hosts=HostAcceptor(acceptance),
+        projects=ProjectAcceptor(acceptance, settings.usual_limits()),
+        hosts=HostAcceptor(acceptance, lease_s=settings.lease_s),
         guests=GuestAcceptor(acceptance, audits),
         evacuations=EvacuationAcceptor(acceptance, advancer),
         cancels=CancelAcceptor(acceptance, bodies),
@@ -148,7 +147,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
         ids=ids,
         answers=Answerer(store, bodies, usual),
     )
-    acceptors = _acceptors(acceptance, advancer, bodies=bodies, usual=usual, audits=audits)
+    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, audits=audits)
     observer = Observer(store, committer, advancer, clock)
     leaser = Leaser(store, committer, clock, lease_s=settings.lease_s)
     reader = Reader(store, bodies, usual)
@@ -190,7 +189,7 @@ def _fencing(
     if not settings.fence_program:
         return ()
     program = FenceProgram(settings.fence_program, settings.fence_timeout_s)
-    fencer = Fencer(store, committer, clock, program)
+    fencer = Fencer(store, committer, clock, program, lease_s=settings.lease_s)
     return (lambda: every(LEASES_EVERY_S, fencer.fence_all),)
 
 

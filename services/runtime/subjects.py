@@ -21,6 +21,11 @@ def host_command(cloud_id: str, host_id: str) -> str:
     return f"stead.{cloud_id}.host.{host_id}.command"
 
 
+def host_echo(cloud_id: str, host_id: str) -> str:
+    """What a host says to itself, to know whether its bus is there."""
+    return f"stead.{cloud_id}.host.{host_id}.echo"
+
+
 def host_question(cloud_id: str, host_id: str) -> str:
     """Questions that a host answers by dialling in."""
     return f"stead.{cloud_id}.host.{host_id}.question"

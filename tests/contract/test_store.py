@@ -17,6 +17,7 @@ from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import (
     Committed,
@@ -28,7 +29,7 @@ from services.conductor.logic.rows import (
 )
 from services.domain.errors import Broken, Unavailable
 from services.domain.instance import Power
-from services.domain.kinds import HostState, ResourceKind
+from services.domain.kinds import ResourceKind
 from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres, postgres
@@ -235,10 +236,26 @@ async def test_due_operations_are_taken_once_and_looked_at_again(store: Postgres
 async def test_a_lease_is_renewed_only_by_the_live_incarnation(store: PostgresStore) -> None:
     """An older agent is told that its time is over."""
     await store.items_commit([Item(host=host())])
-    answers = await store.leases_renew([("h1", 1), ("h1", 2), ("nobody", 1)])
+    beats = [Beat("h1", 1), Beat("h1", 2), Beat("nobody", 1)]
+    answers = await store.leases_renew(beats)
     assert [answer.superseded for answer in answers] == [False, True, True]
-    assert await store.leases_compare(45.0, 10) == []
-    assert await store.leases_compare(0.0, 10) == [("h1", HostState.UP, False)]
+
+
+async def test_a_beat_says_whether_the_hosts_bus_is_silent(store: PostgresStore) -> None:
+    """The last word of the live incarnation counts; a new one has said nothing yet."""
+    await store.items_commit([Item(host=host())])
+
+    async def silent() -> bool:
+        return (await store.leases_read()).leases[0].bus_silent
+
+    assert not await silent()
+    for said in (True, False, True):
+        await store.leases_renew([Beat("h1", 1, not said), Beat("h1", 1, said)])
+        await store.leases_renew([Beat("h1", 9, not said)])
+        assert await silent() is said
+    row = (await store.hosts_read(["h1"]))["h1"]
+    await store.items_commit([Item(host=replace(row, incarnation=2))])
+    assert not await silent()
 
 
 async def test_pages_follow_each_other_without_gap_or_repeat(store: PostgresStore) -> None:

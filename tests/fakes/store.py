@@ -21,7 +21,7 @@ from services.conductor.flows.ports import (
     Query,
     View,
 )
-from services.conductor.logic.leases import LEASE_S, Lease, Leases, Road, gap_s
+from services.conductor.logic.leases import LEASE_S, Beat, Lease, Leases, Road, gap_s
 from services.conductor.logic.rows import (
     CatalogRow,
     HostRow,
@@ -40,7 +40,7 @@ from services.conductor.logic.step_table import (
     STEADY_PHASES,
     YOUNG_S,
 )
-from services.domain.kinds import ClaimRole, HostState, ResourceKind
+from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.resources import UNLIMITED, QuotaAmounts
 from tests.fakes.store_pages import page_of
@@ -150,14 +150,18 @@ class MemoryStore(Writer):
         )
         return View(host_id, host.row.incarnation, rows.head, wanted)
 
-    async def leases_renew(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
+    async def leases_renew(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
         answers, heard = [], False
-        for host_id, incarnation in beats:
-            host = self.rows.hosts.get(host_id)
-            live = host is not None and host.row.incarnation == incarnation and not host.row.fenced
+        for beat in beats:
+            host_id, host = beat.host_id, self.rows.hosts.get(beat.host_id)
+            live = (
+                host is not None
+                and host.row.incarnation == beat.incarnation
+                and not host.row.fenced
+            )
             if live:
                 heard = True
-                self.rows.leases[host_id] = (incarnation, self._now_s())
+                self.rows.leases[host_id] = (beat.incarnation, self._now_s(), beat.bus_silent)
             wanted = [
                 self._told_of(claim) for claim in self.rows.claims.values()
                 if claim.host_id == host_id
@@ -185,20 +189,18 @@ class MemoryStore(Writer):
         now_s = self._now_s()
         silent = await self.silences_read(list(self.rows.hosts))
         found = tuple(
-            Lease(id_, host.row.state, host.row.fenced, silent.get(id_, math.inf))
+            Lease(
+                id_,
+                host.row.state,
+                host.row.fenced,
+                silent.get(id_, math.inf),
+                id_ in self.rows.leases and self.rows.leases[id_][2],
+            )
             for id_, host in sorted(self.rows.hosts.items())
             if not host.row.deleted
         )
         roads = [self.rows.roads.get(road, (0.0, 0.0)) for road in (HOSTS, APIS)]
         return Leases(found, *(Road(now_s - since_s, now_s - last_s) for since_s, last_s in roads))
-
-    async def leases_compare(self, lease_s: float, limit: int) -> list[tuple[str, HostState, bool]]:
-        silent = await self.silences_read(list(self.rows.hosts))
-        known = [
-            (id_, host.row.state, silent.get(id_, math.inf) < lease_s)
-            for id_, host in sorted(self.rows.hosts.items())
-        ]
-        return [one for one in known if one[2] != (one[1] is HostState.UP)][:limit]
 
     async def silences_read(self, host_ids: Sequence[str]) -> dict[str, float]:
         leases, now_s = self.rows.leases, self._now_s()

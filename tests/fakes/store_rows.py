@@ -106,7 +106,7 @@ class Rows:
     under_way: dict[str, str] = field(default_factory=dict)
     claims: dict[tuple[str, int], Claim] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
-    leases: dict[str, tuple[int, float]] = field(default_factory=dict)
+    leases: dict[str, tuple[int, float, bool]] = field(default_factory=dict)
     catalog: dict[Key, CatalogRow] = field(default_factory=dict)
     projects: dict[str, Project] = field(default_factory=dict)
     requests: dict[tuple[str, str, str, str], RequestKey] = field(default_factory=dict)

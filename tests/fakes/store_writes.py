@@ -199,7 +199,7 @@ class Writer:
     def _write_host(self, row: HostRow) -> None:
         rows, known = self.rows, self.rows.hosts.get(row.id)
         if known is None or known.row.incarnation != row.incarnation:
-            rows.leases[row.id] = (row.incarnation, self._now_s())
+            rows.leases[row.id] = (row.incarnation, self._now_s(), False)
         row = replace(row, seen_edition=row.seen_edition + 1)
         host = replace(known, row=row) if known else Host(row)
         if row.deleted:

@@ -20,7 +20,6 @@ _SESSIONS = {
     "items_commit": "commits",
     "items_check": "commits",
     "leases_renew": "quiet",
-    "leases_compare": "quiet",
     "operations_take": "quiet",
     "operations_count": "quiet",
     "log_tend": "quiet",

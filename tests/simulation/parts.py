@@ -234,7 +234,7 @@ async def run_compute(
     async def ready() -> None:
         """Nobody waits for it."""
 
-    listener = Listener(machine.host_id, agent.receive_command, ignore, ignore)
+    listener = Listener(machine.host_id, agent.hear_echo, agent.receive_command, ignore, ignore)
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(listen(connect, CLOUD.cloud_id, [listener]))

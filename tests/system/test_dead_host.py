@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,10 +26,19 @@ FLAGS = ("--driver", "fake", "--fake-hosts", "3")
 QUICK = {"STEAD_CONDUCTOR_LEASE_S": "4", "STEAD_COMPUTE_BEAT_S": "1"}
 
 
-class Machine:
-    """One more host, whose agent is a process of the test's own."""
+# Another machine: an id of its own, no lock shared with this one, and no road but sockets in files.
+APART = (
+    "unshare", "--user", "--map-root-user", "--mount", "--net",
+    "sh", "-ec", 'if [ -e /etc/machine-id ]; then mount --bind "$0" /etc/machine-id; fi; exec "$@"',
+)  # fmt: skip
 
-    def __init__(self, of: Cloud, folder: Path) -> None:
+
+class Machine:
+    """One more host, whose agent is a process of the test's own; `apart` as if on another machine,
+    where api is reached and NATS is not.
+    """
+
+    def __init__(self, of: Cloud, folder: Path, *, apart: bool = False) -> None:
         [row] = of.services()["compute"]
         told = Path(f"/proc/{row['pid']}/environ").read_bytes().split(b"\0")
         known = dict(pair.decode().split("=", 1) for pair in told if b"=" in pair)
@@ -39,18 +49,35 @@ class Machine:
             "STEAD_COMPUTE_ADMIN_LISTEN": f"unix:{folder}.admin",
         }  # fmt: skip
         self.guests_folder = folder / "fake" / LONELY
+        self._log = folder.with_suffix(".log")
+        self._words = [sys.executable, "-m", "services.compute"]
+        if apart:
+            machine_id = folder.with_suffix(".machine-id")
+            machine_id.write_text(f"{uuid.uuid4().hex}\n")
+            self._words = [*APART, str(machine_id), *self._words]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.compute"], env=self._environment
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._words, env=self._environment, stdout=log, stderr=log
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(60)
             self._process = None
+
+    def ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def said(self) -> str:
+        return self._log.read_text()
 
     def lose_power(self) -> None:
         """Nothing of it runs any more: neither its agent nor any guest."""
@@ -90,6 +117,10 @@ def machine(stage: Cloud, folder: Path) -> Iterator[Machine]:
 def state(stage: Cloud) -> str:
     found = {host["id"]: host["state"] for host in stage.json("host", "list")}
     return str(found.get(LONELY, ""))
+
+
+def incarnation(stage: Cloud) -> int:
+    return int(stage.sql("SELECT incarnation FROM host WHERE id = 'lonely'"))
 
 
 def create_there(stage: Cloud, name: str) -> None:
@@ -186,3 +217,58 @@ def test_an_agent_whose_folder_is_lost_makes_nothing_anew_in_its_owners_place(
         )
         assert lonely.guests() == []
         stage.run("instance", "delete", "mail", "--wait")
+
+
+def test_a_twin_on_another_machine_acts_only_once_the_first_is_silent_and_then_alone(
+    stage: Cloud, tmp_path: Path
+) -> None:
+    """HOST_IDENTITY_IN_USE during the lease; afterwards the first one is superseded, and ends
+    touching nothing. MECHANICS D3.
+    """
+    twin = Machine(stage, tmp_path / "twin", apart=True)
+    with machine(stage, tmp_path) as lonely:
+        try:
+            create_there(stage, "twice")
+            first = incarnation(stage)
+            twin.start()
+            eventually(lambda: "HOST_IDENTITY_IN_USE" in twin.said(), "the twin is refused")
+            assert (state(stage), incarnation(stage)) == ("HOST_STATE_UP", first)
+            assert not twin.guests()
+
+            lonely.signal(signal.SIGSTOP)
+            eventually(lambda: incarnation(stage) == first + 1, "the twin is let in")
+            lonely.signal(signal.SIGCONT)
+            eventually(lonely.ended, "the first one ends")
+            assert "superseded" in lonely.said()
+            assert [guest.power for guest in lonely.guests()] == [Power.RUNNING], "untouched"
+            eventually(
+                lambda: stage.json("instance", "show", "twice")["power"].endswith("CRASHED"),
+                "the new machine tells that it does not have the guest",
+            )
+            assert not twin.guests(), "and makes none anew"
+        finally:
+            twin.kill()
+    stage.run("instance", "delete", "twice", "--wait", check=False)
+
+
+def test_a_host_whose_bus_is_silent_beats_and_is_given_nothing(
+    stage: Cloud, tmp_path: Path
+) -> None:
+    """Its words do not come back over NATS, so no command would come: UNKNOWN, until they do.
+    MECHANICS D5.
+    """
+    deaf = Machine(stage, tmp_path / "deaf", apart=True)
+    deaf.start()
+    try:
+        told = "SELECT bus_silent_for > 0 FROM lease WHERE host_id = 'lonely'"
+        eventually(lambda: stage.sql(told) == "t", "it says so with its beats")
+        eventually(lambda: state(stage) == "HOST_STATE_UNKNOWN", "it is UNKNOWN")
+        before = stage.sql("SELECT beat_at FROM lease WHERE host_id = 'lonely'")
+        eventually(
+            lambda: stage.sql("SELECT beat_at FROM lease WHERE host_id = 'lonely'") != before,
+            "it beats on",
+        )
+        assert state(stage) == "HOST_STATE_UNKNOWN"
+    finally:
+        deaf.kill()
+    eventually(lambda: state(stage) == "HOST_STATE_DOWN", "silent, it is DOWN as any other")

@@ -82,7 +82,7 @@ async def _sayings(
                     _tame(observation)
                 yield attending.ObservationsSaid(request.observations.observations)
             case "beat":
-                yield attending.BeatSaid()
+                yield attending.BeatSaid(request.beat.bus_silent)
             case "view_wanted":
                 yield attending.ViewWantedSaid()
             case "inventory":

@@ -245,9 +245,11 @@ class HostRecords:
             answers.append(self._observe.put(item, host_id, size_bytes=item.ByteSize()))
         return [await answer for answer in answers]
 
-    async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:
-        """Renews the host's lease."""
-        item = conductor_pb2.HostBeat(host_id=host_id, incarnation=incarnation)
+    async def beat_renew(self, host_id: str, incarnation: int, bus_silent: bool) -> BeatKnown:
+        """Renews the host's lease; `bus_silent` where commands would not reach it."""
+        item = conductor_pb2.HostBeat(
+            host_id=host_id, incarnation=incarnation, bus_silent=bus_silent
+        )
         return await self._beat.submit(item, host_id)
 
     async def inventory_report(self, host_id: str, incarnation: int, inventory: Inventory) -> bool:

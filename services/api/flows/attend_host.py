@@ -48,7 +48,9 @@ class ObservationsSaid:
 
 @dataclass(frozen=True, slots=True)
 class BeatSaid:
-    """The agent is alive."""
+    """The agent is alive; whether it would not hear a command."""
+
+    bus_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ async def _answer(
         case InventorySaid():
             return await _report(records, agent, said.inventory)
         case BeatSaid():
-            known = await _insist(clock, lambda: records.beat_renew(*agent))
+            known = await _insist(clock, lambda: records.beat_renew(*agent, said.bus_silent))
             return [SupersededTold() if known.superseded else BeatAnswered(known.wanted_revision)]
         case ViewWantedSaid():
             try:

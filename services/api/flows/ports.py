@@ -182,8 +182,8 @@ class HostRecords(Protocol):
         """Tells which guests a host has; whether its incarnation is the live one."""
         ...
 
-    async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:
-        """Renews the host's lease."""
+    async def beat_renew(self, host_id: str, incarnation: int, bus_silent: bool) -> BeatKnown:
+        """Renews the host's lease; `bus_silent` where commands would not reach it."""
         ...
 
 

@@ -1,5 +1,5 @@
-"""The bus as a host hears it: its commands and its questions. A malformed message is dropped; of
-too many questions the last are told so.
+"""The bus as a host hears it: its commands, its questions, its own words. A malformed message is
+dropped; of too many questions the last are told so.
 
 Owns the subscriptions of all agents of this process. Subscribes whenever the bus is there: agents
 do not wait for it, since views and beats bring the same wishes.
@@ -16,6 +16,8 @@ from services.runtime import subjects
 from services.runtime.bus import Bus
 from services.runtime.log import logger
 
+# Several in the two beats after which a host's bus counts as silent.
+ECHO_S = 3.0
 QUESTIONS_MAX = 16
 # Each stays as long as its user does.
 CONSOLES_MAX = 256
@@ -28,24 +30,37 @@ class Listener:
     """What one host does with what it hears."""
 
     host_id: str
+    on_echo: Callable[[], None]
     on_command: Callable[[CommandBatch], None]
     on_question: Callable[[Question], Awaitable[None]]
     on_excess: Callable[[Question], Awaitable[None]]
 
 
 async def listen(
-    connect: Callable[[], Awaitable[Bus]], cloud_id: str, listeners: list[Listener]
+    connect: Callable[[], Awaitable[Bus]],
+    cloud_id: str,
+    listeners: list[Listener],
+    *,
+    echo_s: float = ECHO_S,
 ) -> None:
-    """Hears for all listeners until cancelled."""
+    """Hears for all listeners until cancelled; each says something to itself every `echo_s`."""
     bus = await connect()
     try:
         async with asyncio.TaskGroup() as group:
             for listener in listeners:
                 await _subscribe(bus, cloud_id, listener=listener, group=group)
             logger().info("bus heard", hosts=len(listeners))
-            await asyncio.Event().wait()
+            echoes = [subjects.host_echo(cloud_id, one.host_id) for one in listeners]
+            await _speak_to_selves(bus, echoes, echo_s)
     finally:
         await bus.close()
+
+
+async def _speak_to_selves(bus: Bus, echoes: list[str], every_s: float) -> None:
+    while True:
+        for subject in echoes:
+            await bus.publish(subject, b"")
+        await asyncio.sleep(every_s)
 
 
 async def _subscribe(
@@ -78,5 +93,9 @@ async def _subscribe(
         others.add(task)
         task.add_done_callback(others.discard)
 
+    async def receive_echo(_payload: bytes) -> None:
+        listener.on_echo()
+
+    await bus.subscribe(subjects.host_echo(cloud_id, listener.host_id), receive_echo)
     await bus.subscribe(subjects.host_command(cloud_id, listener.host_id), receive_command)
     await bus.subscribe(subjects.host_question(cloud_id, listener.host_id), receive_question)

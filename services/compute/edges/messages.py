@@ -39,8 +39,9 @@ def saying_to_wire(saying: Saying) -> compute_pb2.StreamInstanceStatesRequest:
     match saying:
         case Hello():
             return compute_pb2.StreamInstanceStatesRequest(hello=_hello(saying))
-        case Beat():
-            return compute_pb2.StreamInstanceStatesRequest(beat=compute_pb2.Beat())
+        case Beat(bus_silent):
+            beat = compute_pb2.Beat(bus_silent=bus_silent)
+            return compute_pb2.StreamInstanceStatesRequest(beat=beat)
         case ViewWanted():
             return compute_pb2.StreamInstanceStatesRequest(view_wanted=compute_pb2.ViewWanted())
         case Inventory():

@@ -7,6 +7,7 @@ working.
 
 import asyncio
 
+from services.compute.flows.hearing import Hearing
 from services.compute.flows.ports import (
     Acknowledged,
     Beat,
@@ -61,6 +62,7 @@ class Agent:
         self._views = 0
         self._to_say = asyncio.Event()
         self._view_wanted = asyncio.Event()
+        self._hearing = Hearing(2 * beat_s)
         self.reconciler = Reconciler(tools, cloud_id=cloud_id, spoke=self._to_say.set)
 
     def receive_command(self, batch: CommandBatch) -> None:
@@ -70,6 +72,10 @@ class Agent:
         self.reconciler.take_command(batch)
         if batch.incarnation == self.reconciler.wishes.incarnation and batch.inventory_as_of:
             self.reconciler.counter.ask(batch.inventory_as_of)
+
+    def hear_echo(self) -> None:
+        """The bus brought back what this host said to itself."""
+        self._hearing.hear()
 
     async def run(self) -> None:
         """Lives until cancelled. Raises SupersededError when another agent of the host is live."""
@@ -171,11 +177,11 @@ class Agent:
         # Hosts that greet together shall not beat together.
         await asyncio.sleep(self._rng.uniform(0.0, self._beat_s))
         while True:
-            await stream.send(Beat())
+            await stream.send(Beat(self._hearing.is_silent()))
             overdue = self.reconciler.outbox.overdue()
             if overdue:
                 await stream.send(overdue)
-            await asyncio.sleep(self._beat_s)
+            await self._hearing.pause(self._beat_s)
 
     async def _ask(self, stream: StateStream) -> None:
         while True:

@@ -183,7 +183,9 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A sign of life."""
+    """A sign of life, and whether the host would not hear a command."""
+
+    bus_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ import signal
 from services.runtime.log import logger
 
 OUTPUT_MAX = 4096
+# The conductor's own environment holds secrets that no power strip needs.
+ENVIRONMENT = ("PATH", "HOME", "LANG", "TZ")
 
 
 class FenceProgram:
@@ -28,6 +30,7 @@ class FenceProgram:
             program = await asyncio.create_subprocess_exec(
                 *self._words,
                 host_id,
+                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -15,6 +15,7 @@ from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
 from services.conductor.flows.ports import CloudIdentity, Store
 from services.conductor.flows.read import Reader
+from services.conductor.logic.leases import Beat
 from services.domain.errors import Broken, CloudError, Invalid
 from services.runtime.log import logger
 
@@ -104,7 +105,9 @@ class ConductorServicer(conductor_pb2_grpc.ConductorServiceServicer):
         self, request: conductor_pb2.BeatRequest, context: Any
     ) -> conductor_pb2.BeatResponse:
         """Renews leases."""
-        answers = await self._flows.leaser.beat([(b.host_id, b.incarnation) for b in request.beats])
+        answers = await self._flows.leaser.beat(
+            [Beat(b.host_id, b.incarnation, b.bus_silent) for b in request.beats]
+        )
         return conductor_pb2.BeatResponse(
             results=[
                 conductor_pb2.BeatResult(

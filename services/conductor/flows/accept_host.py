@@ -1,9 +1,11 @@
 """Accepts what admins say of a host: open, closed, dead, gone."""
 
+import math
 from dataclasses import replace
 
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
+from services.conductor.logic.leases import LEASE_S
 from services.conductor.logic.operations import About
 from services.conductor.logic.rows import Fence, HostRow, Item
 from services.domain.errors import WrongState
@@ -15,8 +17,9 @@ from services.domain.operation import OperationAction
 class HostAcceptor:
     """Turns wishes about hosts into commits."""
 
-    def __init__(self, acceptance: Acceptance) -> None:
+    def __init__(self, acceptance: Acceptance, *, lease_s: float = LEASE_S) -> None:
         self._acceptance = acceptance
+        self._lease_s = lease_s
 
     async def enable(self, asked: Asked, host_id: str) -> Accepted:
         """Lets instances be placed on it. Raises NotFound (HOST_NOT_FOUND)."""
@@ -59,10 +62,14 @@ class HostAcceptor:
 
     async def _silent(self, host_id: str) -> HostRow:
         known = [host_id] if is_host_id(host_id) else []
-        row = (await self._acceptance.store.hosts_read(known)).get(host_id)
+        store = self._acceptance.store
+        row = (await store.hosts_read(known)).get(host_id)
         if row is None or row.deleted:
             raise missing(ResourceKind.HOST, host_id)
-        if row.state is HostState.UP:
+        # Behind the row: a Hello in between makes the commit stale. Who is heard of need not be UP:
+        # its bus may be silent, or its state behind its lease.
+        silent_s = (await store.silences_read(known)).get(host_id, math.inf)
+        if row.state is HostState.UP or (silent_s <= self._lease_s and not row.fenced):
             raise WrongState(
                 "HOST_NOT_DOWN",
                 f"host {host_id} is heard of; end its agent and wait for its lease to lapse",

@@ -5,10 +5,12 @@ UNKNOWN. Source: MECHANICS C5.
 """
 
 import asyncio
+import math
 from dataclasses import replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock, FenceDriver, Store
+from services.conductor.logic.leases import LEASE_S
 from services.conductor.logic.rows import Committed, Fence, Item
 from services.domain.kinds import FenceKind, HostState
 from services.runtime.log import logger
@@ -21,8 +23,15 @@ class Fencer:
     """Asks the driver for each host that is DOWN and not fenced, a few at a time."""
 
     def __init__(
-        self, store: Store, committer: Committer, clock: Clock, driver: FenceDriver
+        self,
+        store: Store,
+        committer: Committer,
+        clock: Clock,
+        driver: FenceDriver,
+        *,
+        lease_s: float = LEASE_S,
     ) -> None:
+        self._lease_s = lease_s
         self._store = store
         self._committer = committer
         self._clock = clock
@@ -43,6 +52,10 @@ class Fencer:
     async def _fence(self, host_id: str) -> None:
         before = (await self._store.hosts_read([host_id])).get(host_id)
         if before is None or before.state is not HostState.DOWN or before.fenced:
+            return
+        # The state may lag behind the lease: who has beaten since is not to be switched off.
+        silent_s = (await self._store.silences_read([host_id])).get(host_id, math.inf)
+        if silent_s <= self._lease_s:
             return
         if not await self._driver.fence(host_id):
             self._not_before[host_id] = self._clock.now_s() + AGAIN_S

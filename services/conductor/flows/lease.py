@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import BeatAnswer, Clock, Store
-from services.conductor.logic.leases import LEASE_S, judged
+from services.conductor.logic.leases import LEASE_S, Beat, judged
 from services.conductor.logic.rows import Committed, HostRow, Item
 from services.domain.kinds import HostState
 from services.runtime.log import logger
@@ -28,32 +28,47 @@ class Leaser:
         self._committer = committer
         self._clock = clock
         self._lease_s = lease_s
+        self._lost = 0
         self.states: Counter[HostState] = Counter()
 
     def states_now(self) -> Counter[HostState]:
         """How many hosts are in each state, as they were last judged."""
         return self.states
 
-    async def beat(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
-        """Renews the lease of each (host id, incarnation). Also none are a sign: of the road."""
+    async def beat(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
+        """Renews the leases. Also none are a sign: of the road."""
         return await self._store.leases_renew(beats)
 
     async def compare(self) -> None:
         """Records states where leases say otherwise than the rows."""
+        changed = await self._changed()
+        if not changed:
+            return
+        rows = await self._store.hosts_read(sorted(changed)[:COMPARE_MAX])
+        # Once more, behind the rows: a sign of life that came before them is seen here, and a Hello
+        # that comes after them makes the commit stale.
+        still = await self._changed()
+        await asyncio.gather(
+            *(self._record(row, still[id_]) for id_, row in rows.items() if id_ in still)
+        )
+
+    async def _changed(self) -> dict[str, HostState]:
+        """The state that each host should have which has another."""
         found = await self._store.leases_read()
         states = judged(found, self._lease_s)
-        changed = {
+        lost = sum(
+            states[one.host_id] is HostState.UNKNOWN and one.silent_s > self._lease_s
+            for one in found.leases
+        )
+        self._alarm(lost, Counter(states.values()))
+        return {
             one.host_id: states[one.host_id]
             for one in found.leases
             if states[one.host_id] is not one.state
         }
-        self._alarm(Counter(states.values()))
-        rows = await self._store.hosts_read(sorted(changed)[:COMPARE_MAX])
-        await asyncio.gather(*(self._record(row, changed[id_]) for id_, row in rows.items()))
 
-    def _alarm(self, states: Counter[HostState]) -> None:
-        lost, before = states[HostState.UNKNOWN], self.states[HostState.UNKNOWN]
-        self.states = states
+    def _alarm(self, lost: int, states: Counter[HostState]) -> None:
+        before, self._lost, self.states = self._lost, lost, states
         if lost > before:
             logger().error(
                 "hosts are silent and it is not known why: nothing is given up, none is DOWN",

@@ -62,6 +62,7 @@ class Observer:
         return outcomes
 
     async def _observe_one(self, seen: Seen) -> ObservationOutcome:
+        self._memory.hear(seen.host_id, seen.incarnation)
         for _ in range(TRIES_MAX):
             decided = self._decided(seen) or await self._looked_at(seen)
             if decided is None:

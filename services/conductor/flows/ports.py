@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.conductor.logic.leases import Leases
+from services.conductor.logic.leases import Beat, Leases
 from services.conductor.logic.rows import (
     Caller,
     CatalogRow,
@@ -21,7 +21,7 @@ from services.conductor.logic.rows import (
 )
 from services.conductor.logic.steps import Command, Place
 from services.domain.condition import Condition
-from services.domain.kinds import HostState, ListOrder, ResourceKind
+from services.domain.kinds import ListOrder, ResourceKind
 from services.domain.operation import OperationAction, OperationState, Phase
 
 
@@ -185,14 +185,8 @@ class Store(Protocol):
         """The view of a host in one snapshot."""
         ...
 
-    async def leases_renew(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
-        """Renews the lease of each (host id, live incarnation)."""
-        ...
-
-    async def leases_compare(self, lease_s: float, limit: int) -> list[tuple[str, HostState, bool]]:
-        """Hosts whose state differs from their lease: (id, recorded state, whether the lease is
-        live).
-        """
+    async def leases_renew(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
+        """Renews the lease of each live incarnation."""
         ...
 
     async def leases_read(self) -> Leases:

@@ -48,12 +48,10 @@ def evacuated(
         ClaimAct.LEAVE, instance.id, host.id, NOTHING,
         epoch=holder.epoch, host_edition=host.seen_edition,
     )  # fmt: skip
-    how = host.fence.how.name.lower()
-    told = f"from {host.id}, fenced ({how}) by {host.fence.by}: {host.fence.reason}"
     return Item(
         instance=unplaced(instance, following, host.id),
         wants=True,
-        operations=(replace(operation, progress=told[:200]),),
+        operations=(replace(operation, progress="its host is dead"),),
         claims=(leaving,),
     )
 
@@ -66,9 +64,7 @@ def moved_on(situation: Situation, now_s: float) -> Item | None:
     following = after(situation.instance.standing, Event.BUILD_LOST)
     if isinstance(following, Illegal) or holder is None or operation is None:
         return None
-    again = replace(
-        entered(operation, Phase.PLACING, now_s), progress=f"host {holder.host_id} is fenced"
-    )
+    again = replace(entered(operation, Phase.PLACING, now_s), progress="its host is dead")
     return Item(
         instance=unplaced(situation.instance, following, holder.host_id),
         wants=True,
@@ -97,6 +93,11 @@ def _once_more(
     kept = [c for c in situation.claims if c.role is ClaimRole.LEAVING and not c.discard]
     if not kept:
         return Illegal("HOST_NOT_DOWN", "no host holds it: there is nothing to evacuate it from")
+    for claim in kept:
+        if claim.host_state is not HostState.DOWN:
+            return Illegal("HOST_NOT_DOWN", f"host {claim.host_id}, which has its disk, is back")
+        if not claim.host_fenced:
+            return Illegal("HOST_NOT_FENCED", f"host {claim.host_id} has its disk: fence it first")
     instance = replace(situation.instance, excluded_host_ids=tuple(c.host_id for c in kept))
     return Item(
         instance=unplaced(instance, following, kept[-1].host_id),

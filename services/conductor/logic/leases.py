@@ -1,6 +1,6 @@
 """Which hosts are UP, DOWN or UNKNOWN, from how long they have been silent and who was heard.
 
-    silent for less than a lease                                UP
+    silent for less than a lease                                UP, UNKNOWN where its bus is silent
     longer, and fenced                                          DOWN
     longer, with more than a tenth and at least 3 hosts that    UNKNOWN
         fell silent within one lease of each other
@@ -24,13 +24,25 @@ FEW_HOSTS = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """A host's sign of life; `bus_silent` where no command would reach it."""
+
+    host_id: str
+    incarnation: int
+    bus_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
-    """A host with what is recorded of it, and for how long it has given no sign of life."""
+    """A host with what is recorded of it, for how long it has given no sign of life, and whether
+    the last one said that its bus is silent.
+    """
 
     host_id: str
     state: HostState
     fenced: bool
     silent_s: float
+    bus_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ def _state(one: Lease, roads: Sequence[Road], many: set[str], *, lease_s: float)
     if one.fenced:
         return HostState.DOWN
     if one.silent_s <= lease_s:
-        return HostState.UP
+        return HostState.UNKNOWN if one.bus_silent else HostState.UP
     if one.state is HostState.DOWN:
         return HostState.DOWN
     if one.host_id in many:

@@ -138,7 +138,7 @@ async def host_of_guest(
         return connected
 
     listening = asyncio.ensure_future(
-        listen(connect, CLOUD_ID, [Listener(host_id, lambda _: None, answer, refuse)])
+        listen(connect, CLOUD_ID, [Listener(host_id, lambda: None, lambda _: None, answer, refuse)])
     )
     probing = await bus.connect(cloud.nats.url, name="probe", credential=("stead", "secret"))
     while not heard.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,17 @@ from services.conductor.flows.accept_evacuate import EvacuationAcceptor
 from services.conductor.flows.accept_host import HostAcceptor
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.fence import Fencer
+from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Caller, ClaimAct, ClaimChange, Committed, Item, Situation
+from services.conductor.logic.rows import (
+    Caller,
+    ClaimAct,
+    ClaimChange,
+    Committed,
+    HostRow,
+    Item,
+    Situation,
+)
 from services.domain.errors import WrongState
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ClaimRole, HostState
@@ -70,6 +80,61 @@ def silence(place: Place, host_id: str = "h1") -> None:
     place.sql(f"UPDATE host SET state = 2 WHERE id = '{host_id}'")
 
 
+async def test_a_host_that_is_heard_of_is_neither_fenced_nor_removed_whatever_its_state(
+    place: Place,
+) -> None:
+    """UNKNOWN since its bus is silent, or DOWN since nobody has compared yet: its lease is live."""
+    async with conductor(place.url, Sent()) as made:
+        await made.greeter.greet(hello())
+        for state in (HostState.UNKNOWN, HostState.DOWN):
+            place.sql(f"UPDATE host SET state = {state.value}")
+            for refused in (fence(made), hosts(made).remove(asked("remove_host"), "h1")):
+                with pytest.raises(WrongState) as why:
+                    await refused
+                assert why.value.reason == "HOST_NOT_DOWN"
+
+
+async def test_a_host_that_beats_again_is_not_put_down(place: Place) -> None:
+    """Its sign of life came after the first look at the leases. MECHANICS D5."""
+    async with conductor(place.url, Sent()) as made:
+        for name in ("h1", "h2", "h3"):
+            await made.greeter.greet(hello(name))
+        place.sql("UPDATE lease SET beat_at = now() - interval '1 h' WHERE host_id = 'h1'")
+        place.sql("UPDATE road SET since_at = now() - interval '1 h', last_at = now()")
+        read = made.store.hosts_read
+
+        async def beat_meanwhile(host_ids: Sequence[str]) -> dict[str, HostRow]:
+            await made.leaser.beat([Beat("h1", 1)])
+            return await read(host_ids)
+
+        made.store.hosts_read = beat_meanwhile  # type: ignore[method-assign]  # the moment is the point
+        await made.leaser.compare()
+        assert place.sql("SELECT state FROM host WHERE id = 'h1'") == "1"
+
+
+async def test_what_failed_to_leave_does_not_leave_again_once_its_host_is_back(
+    place: Place,
+) -> None:
+    """The host that has its disk said Hello, which ended the fence: its guest may run still.
+    MECHANICS C5.
+    """
+    async with conductor(place.url, Sent()) as made:
+        await made.greeter.greet(hello())
+        instance_id = await active(made)
+        await down(made, place)
+        await fence(made)
+        await evacuate(made, instance_id)
+        left = await look(made, instance_id)
+        await made.decider.decide([Decision(instance_id, left.instance.attempt, "", 1, {})])
+        assert (await look(made, instance_id)).instance.standing.state is State.ERROR
+        await made.greeter.greet(hello())
+        assert await refusal(made, instance_id) == "HOST_NOT_DOWN"
+        await down(made, place)
+        assert await refusal(made, instance_id) == "HOST_NOT_FENCED"
+        await fence(made)
+        await evacuate(made, instance_id)
+
+
 async def down(made: Conductor, place: Place) -> None:
     """h1 is DOWN, as the leases say."""
     place.sql("UPDATE lease SET beat_at = now() - interval '1 h' WHERE host_id = 'h1'")
@@ -102,7 +167,7 @@ async def test_an_instance_leaves_a_host_that_is_down_and_fenced_and_no_other(  
         assert left.instance.standing == Standing(State.ACTIVE, Task.EVACUATING)
         assert [(c.role, c.discard) for c in left.claims] == [(ClaimRole.LEAVING, False)]
         assert left.operation is not None
-        assert "ann" in left.operation.progress
+        assert left.operation.progress == "its host is dead", "a tenant is told no host's name"
         assert "h1" in left.instance.excluded_host_ids
         assert await refusal(made, instance_id) == "OPERATION_UNDER_WAY"
 
@@ -121,7 +186,7 @@ async def test_an_instance_leaves_a_host_that_is_down_and_fenced_and_no_other(  
         # behind for ever for the sake of what it keeps.
         late = replace(told, epoch=old.epoch, host_id="h1", incarnation=1, sequence=99)
         assert await made.observer.observe([late]) == [ObservationOutcome.SUPERSEDED]
-        (answer,) = await made.leaser.beat([("h1", 1)])
+        (answer,) = await made.leaser.beat([Beat("h1", 1)])
         assert answer.superseded, "the incarnation is fenced, whoever still beats under it"
         view = await made.greeter.greet(hello("h1"))
         ((row, claim),) = view.wanted
@@ -129,7 +194,7 @@ async def test_an_instance_leaves_a_host_that_is_down_and_fenced_and_no_other(  
         assert (wish.leaving, wish.spec.present, wish.epoch) == (True, True, old.epoch)
         off = replace(late, incarnation=2, sequence=1, power=Power.OFF)
         assert await made.observer.observe([off]) == [ObservationOutcome.APPLIED]
-        (answer,) = await made.leaser.beat([("h1", 2)])
+        (answer,) = await made.leaser.beat([Beat("h1", 2)])
         assert answer.wanted_revision <= claim.wanted_revision
         assert place.sql("SELECT fenced FROM host WHERE id = 'h1'") == "0", "a Hello ends the fence"
 
@@ -305,7 +370,7 @@ async def test_a_condemned_guest_is_told_to_its_host_and_goes_with_its_word(plac
         wish = messages.wanted(row, claim)
         assert (wish.instance_id, wish.epoch, wish.spec.present) == (stray, 5, False)
         assert not wish.leaving
-        (answer,) = await made.leaser.beat([("h1", 1)])
+        (answer,) = await made.leaser.beat([Beat("h1", 1)])
         assert answer.wanted_revision > 0
         gone = gone_of(stray, 5)
         assert await made.observer.observe([gone]) == [ObservationOutcome.APPLIED]

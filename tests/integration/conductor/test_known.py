@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.conductor.edges.store.postgres import PostgresStore
@@ -127,6 +128,36 @@ async def test_a_host_that_greets_meanwhile_is_told_again_by_the_reconciler(plac
         await made.advancer.reconcile()
         await until(lambda: len(bus.commands) > 1)
         assert [incarnation for _, incarnation, _, _ in bus.commands] == [1, 2]
+
+
+async def test_what_a_new_agent_sees_is_never_answered_to_the_one_before_it(place: Place) -> None:
+    """A twin on another machine would obey it. The greeting went through another conductor; what
+    the new agent says tells this one of it. MECHANICS D2, D3.
+    """
+    bus = Sent()
+    async with conductor(place.url, bus) as made, conductor(place.url, Sent()) as other:
+        seen = await told(bus, made, await placing(made, bus))
+        assert await made.observer.observe([seen]) == [ObservationOutcome.APPLIED]
+        await other.greeter.greet(hello())
+        bus.commands.clear()
+        lost = ("GUEST_LOST", "it is not there")
+        crashed = replace(seen, incarnation=2, power=Power.CRASHED, failure=lost)
+        assert await made.observer.observe([crashed]) == [ObservationOutcome.APPLIED]
+        await until(lambda: bus.commands)
+        assert {incarnation for _, incarnation, _, _ in bus.commands} == {2}
+
+
+async def test_a_wish_after_a_greeting_goes_to_the_agent_that_greeted(place: Place) -> None:
+    """The greeting came here: what was remembered before it is looked at again."""
+    bus = Sent()
+    async with conductor(place.url, bus) as made:
+        seen = await told(bus, made, await placing(made, bus))
+        assert await made.observer.observe([seen]) == [ObservationOutcome.APPLIED]
+        await made.greeter.greet(hello())
+        bus.commands.clear()
+        await made.instances.delete(asked("delete_instance"), seen.instance_id)
+        await until(lambda: bus.commands)
+        assert {incarnation for _, incarnation, _, _ in bus.commands} == {2}
 
 
 async def test_a_decision_about_what_is_gone_by_now_claims_nothing(place: Place) -> None:

@@ -86,7 +86,7 @@ class Records:
         assert all(isinstance(seen, Seen) for seen in observations)
         return [seen.outcome for seen in observations if isinstance(seen, Seen)]
 
-    async def beat_renew(self, host_id: str, incarnation: int) -> BeatKnown:
+    async def beat_renew(self, host_id: str, incarnation: int, bus_silent: bool) -> BeatKnown:
         return BeatKnown(superseded=False, wanted_revision=7)
 
 

@@ -1,4 +1,4 @@
-"""What a host hears over the bus: of too many questions the last are told so."""
+"""What a host hears over the bus: of too many questions the last are told so; its own words."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,8 +29,11 @@ class HeardBus:
 
     async def subscribe(self, subject: str, receive: Callable[[bytes], Awaitable[None]]) -> None:
         self.receivers[subject] = receive
-        if len(self.receivers) == 2:
+        if len(self.receivers) == 3:
             self.listening.set()
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        await self.receivers[subject](payload)
 
     async def close(self) -> None:
         self.receivers.clear()
@@ -52,7 +55,7 @@ async def test_who_asks_too_much_is_told_and_not_left_waiting(
     async def connect() -> HeardBus:
         return bus
 
-    listener = Listener("h", lambda _: None, keeping(answered), keeping(refused))
+    listener = Listener("h", lambda: None, lambda _: None, keeping(answered), keeping(refused))
     listening = asyncio.ensure_future(listen(connect, "c", [listener]))  # type: ignore[arg-type]  # all it uses
     await asyncio.wait_for(bus.listening.wait(), 60)
     tickets = [f"t{number}" for number in range(most + EXCESS_MAX + 5)]
@@ -62,5 +65,31 @@ async def test_who_asks_too_much_is_told_and_not_left_waiting(
     await asyncio.sleep(0)
     assert answered == tickets[:most]
     assert refused == tickets[most : most + EXCESS_MAX]
+    listening.cancel()
+    await asyncio.wait({listening})
+
+
+async def test_a_host_hears_what_it_says_to_itself_and_no_other_host_does() -> None:
+    """An echo is the sign that commands would come, too. MECHANICS D5."""
+    bus, echoes, enough = HeardBus(), list[str](), asyncio.Event()
+
+    async def connect() -> HeardBus:
+        return bus
+
+    async def ignore(question: Question) -> None:
+        """Nobody asks."""
+
+    def host(name: str) -> Listener:
+        def hear() -> None:
+            echoes.append(name)
+            if len(echoes) == 4:
+                enough.set()
+
+        return Listener(name, hear, lambda _: None, ignore, ignore)
+
+    hearing = listen(connect, "c", [host("a"), host("b")], echo_s=0.01)  # type: ignore[arg-type]  # all it uses
+    listening = asyncio.ensure_future(hearing)
+    await asyncio.wait_for(enough.wait(), 60)
+    assert echoes[:4] == ["a", "b", "a", "b"]
     listening.cancel()
     await asyncio.wait({listening})

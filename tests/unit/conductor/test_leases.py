@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +28,13 @@ def states(
 
 def test_a_host_that_is_silent_while_others_are_heard_is_down() -> None:
     assert states(hosts(47.0, 1.0, 1.0)) == [DOWN, UP, UP]
+
+
+def test_a_host_whose_bus_is_silent_is_not_schedulable_and_nothing_else_follows() -> None:
+    """It is UNKNOWN while it beats; where it falls silent altogether its lease decides."""
+    one, two, three = hosts(1.0, 47.0, 1.0)
+    deaf = replace(one, bus_silent=True), replace(two, bus_silent=True)
+    assert states((*deaf, three)) == [UNKNOWN, DOWN, UP]
 
 
 def test_a_host_is_not_down_where_nobody_was_heard() -> None:

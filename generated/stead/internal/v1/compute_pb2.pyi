@@ -447,12 +447,17 @@ class Beat(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    BUS_SILENT_FIELD_NUMBER: _builtins.int
+    bus_silent: _builtins.bool
+    """Whether the bus has brought the host nothing of its own for two beats: it would not hear a command."""
     def __init__(
         self,
+        *,
+        bus_silent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus_silent", b"bus_silent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -966,19 +966,23 @@ class HostBeat(_message.Message):
 
     HOST_ID_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    BUS_SILENT_FIELD_NUMBER: _builtins.int
     host_id: _builtins.str
     """The host's id."""
     incarnation: _builtins.int
     """The incarnation under which it runs."""
+    bus_silent: _builtins.bool
+    """Whether its bus is silent: it is not given new instances meanwhile."""
     def __init__(
         self,
         *,
         host_id: _builtins.str = ...,
         incarnation: _builtins.int = ...,
+        bus_silent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_id", b"host_id", "incarnation", b"incarnation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bus_silent", b"bus_silent", "host_id", b"host_id", "incarnation", b"incarnation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

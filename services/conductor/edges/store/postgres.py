@@ -22,7 +22,7 @@ from services.conductor.flows.ports import (
     Query,
     View,
 )
-from services.conductor.logic.leases import LEASE_S, Lease, Leases, Road, gap_s
+from services.conductor.logic.leases import LEASE_S, Beat, Lease, Leases, Road, gap_s
 from services.conductor.logic.rows import (
     CatalogRow,
     HostRow,
@@ -48,25 +48,27 @@ SELECT fingerprint, resource_id, operation_id FROM request
 # sends it commands about such a claim. A fenced incarnation is over.
 RENEW = """
 WITH beat AS (
-    SELECT b.host_id, b.incarnation, b.place
-      FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS b (host_id, incarnation, place)
+    SELECT b.host_id, b.incarnation, b.bus_silent, b.place
+      FROM unnest($1::text[], $2::bigint[], $3::boolean[])
+           WITH ORDINALITY AS b (host_id, incarnation, bus_silent, place)
 ), renewed AS (
-    INSERT INTO lease (host_id, incarnation, beat_at)
-    SELECT DISTINCT ON (h.id) h.id, h.incarnation, now()
+    INSERT INTO lease (host_id, incarnation, beat_at, bus_silent_for)
+    SELECT DISTINCT ON (h.id) h.id, h.incarnation, now(),
+           CASE WHEN b.bus_silent THEN h.incarnation ELSE 0 END
       FROM beat b JOIN host h ON h.id = b.host_id AND h.incarnation = b.incarnation
        AND h.fenced <> b.incarnation
-     ORDER BY h.id
+     ORDER BY h.id, b.place DESC
         ON CONFLICT (host_id) DO UPDATE SET incarnation = excluded.incarnation,
-           beat_at = excluded.beat_at
+           beat_at = excluded.beat_at, bus_silent_for = excluded.bus_silent_for
     RETURNING host_id
 ), heard AS (
     UPDATE road SET last_at = greatest(last_at, now()),
-           since_at = CASE WHEN now() - last_at > make_interval(secs => $4) THEN now()
+           since_at = CASE WHEN now() - last_at > make_interval(secs => $5) THEN now()
                            ELSE since_at END
      WHERE kind = 2 OR EXISTS (SELECT FROM renewed)
 )
 SELECT (h.incarnation IS DISTINCT FROM b.incarnation OR h.fenced = b.incarnation) AS superseded,
-       coalesce((SELECT max(CASE WHEN c.role = $3 AND (c.discard OR c.incarnation <> h.incarnation)
+       coalesce((SELECT max(CASE WHEN c.role = $4 AND (c.discard OR c.incarnation <> h.incarnation)
                                  THEN n.revision ELSE c.wanted_revision END)
                    FROM claim c, counter n WHERE c.host_id = b.host_id), 0) AS wanted_revision
   FROM beat b LEFT JOIN host h ON h.id = b.host_id ORDER BY b.place
@@ -74,6 +76,7 @@ SELECT (h.incarnation IS DISTINCT FROM b.incarnation OR h.fenced = b.incarnation
 
 LEASES = """
 SELECT h.id, h.state, h.fenced = h.incarnation AS fenced,
+       coalesce(l.bus_silent_for = h.incarnation, false) AS bus_silent,
        coalesce(extract(epoch FROM now() - l.beat_at)::float8, 'infinity') AS silent_s
   FROM host h LEFT JOIN lease l ON l.host_id = h.id WHERE NOT h.deleted
 """
@@ -94,13 +97,6 @@ SELECT w.id::text AS id, greatest(max(c.epoch), max(i.epoch)) AS epoch
   FROM unnest($1::uuid[]) AS w (id)
   LEFT JOIN claim c ON c.instance_id = w.id LEFT JOIN instance i ON i.id = w.id
  GROUP BY w.id HAVING greatest(max(c.epoch), max(i.epoch)) > 0
-"""
-
-COMPARE = """
-SELECT id, state, live FROM (
-    SELECT h.id, h.state, coalesce(l.beat_at > now() - make_interval(secs => $1), false) AS live
-      FROM host h LEFT JOIN lease l ON l.host_id = h.id) known
- WHERE live <> (state = $2) ORDER BY id LIMIT $3
 """
 
 HISTORY = "SELECT history, anew FROM follow_history($1)"
@@ -220,18 +216,17 @@ class PostgresStore:
         """The view of a host in one snapshot."""
         return await self._reads.run(lambda c: queries.view(c, host_id))
 
-    async def leases_renew(self, beats: Sequence[tuple[str, int]]) -> list[BeatAnswer]:
+    async def leases_renew(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
         """Renews leases of live incarnations."""
-        hosts, incarnations = [b[0] for b in beats], [b[1] for b in beats]
+        columns = (
+            [beat.host_id for beat in beats],
+            [beat.incarnation for beat in beats],
+            [beat.bus_silent for beat in beats],
+        )
         rows = await self._quiet.run(
-            lambda c: c.fetch(RENEW, hosts, incarnations, ClaimRole.LEAVING, gap_s(self._lease_s))
+            lambda c: c.fetch(RENEW, *columns, ClaimRole.LEAVING, gap_s(self._lease_s))
         )
         return [BeatAnswer(row["superseded"], row["wanted_revision"]) for row in rows]
-
-    async def leases_compare(self, lease_s: float, limit: int) -> list[tuple[str, HostState, bool]]:
-        """Hosts whose recorded state differs from their lease."""
-        rows = await self._quiet.run(lambda c: c.fetch(COMPARE, lease_s, HostState.UP, limit))
-        return [(row["id"], HostState(row["state"]), row["live"]) for row in rows]
 
     async def leases_read(self) -> Leases:
         """All hosts, and the roads on which they are heard."""
@@ -242,7 +237,13 @@ class PostgresStore:
             rows = await connection.fetch(LEASES)
             return Leases(
                 tuple(
-                    Lease(row["id"], HostState(row["state"]), row["fenced"], row["silent_s"])
+                    Lease(
+                        row["id"],
+                        HostState(row["state"]),
+                        row["fenced"],
+                        row["silent_s"],
+                        row["bus_silent"],
+                    )
                     for row in rows
                 ),
                 Road(hosts["since_s"], hosts["last_s"]),
