@@ -33,9 +33,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Tell the host of a claim what is wanted; `trace` is that of the operation under way."""
+    """Tell the host of a claim what is wanted; `trace` is that of the operation under way. No
+    instance: nobody knows of one, and the claim only leaves.
+    """
 
-    instance: InstanceRow
+    instance: InstanceRow | None
     claim: ClaimRow
     trace: Trace = UNTRACED
 
