@@ -80,8 +80,8 @@ STATEMENTS = {
     "log": (log.CHANGES, ["bigint", "bigint", "bigint"], ["40000", "500", "4000000"]),
     "beats": (
         postgres.RENEW,
-        ["text[]", "bigint[]", "smallint", "float8"],
-        ["'{x1, x2}'", "'{1, 1}'", "3", "20"],
+        ["text[]", "bigint[]", "boolean[]", "smallint", "float8"],
+        ["'{x1, x2}'", "'{1, 1}'", "'{f, t}'", "3", "20"],
     ),
 }
 

@@ -91,6 +91,8 @@ async def prepared(made: Conductor) -> Ground:
 async def down(made: Conductor, host_id: str) -> None:
     """Its lease has lapsed, as the row says."""
     row = (await made.store.hosts_read([host_id]))[host_id]
+    lapsed = "UPDATE lease SET beat_at = now() - interval '1 h' WHERE host_id = $1"
+    await made.store._quiet.run(lambda connection: connection.execute(lapsed, host_id))
     await made.committer.commit(Item(host=replace(row, state=HostState.DOWN)))
 
 
