@@ -119,7 +119,7 @@ def _acceptors(
     advancer: Advancer,
     *,
     bodies: MessageBodies,
-    guests: GuestAcceptor,
+    audits: AuditReads,
 ) -> Acceptors:
     return Acceptors(
         instances=InstanceAcceptor(acceptance, advancer),
@@ -127,7 +127,7 @@ def _acceptors(
         catalog=CatalogAcceptor(acceptance),
         projects=ProjectAcceptor(acceptance, settings.usual_limits()),
         hosts=HostAcceptor(acceptance, lease_s=settings.lease_s),
-        guests=guests,
+        guests=GuestAcceptor(acceptance, audits),
         evacuations=EvacuationAcceptor(acceptance, advancer),
         cancels=CancelAcceptor(acceptance, bodies),
     )
@@ -147,8 +147,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
         ids=ids,
         answers=Answerer(store, bodies, usual),
     )
-    guests = GuestAcceptor(acceptance, audits, nats)
-    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, guests=guests)
+    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, audits=audits)
     observer = Observer(store, committer, advancer, clock)
     leaser = Leaser(store, committer, clock, lease_s=settings.lease_s)
     reader = Reader(store, bodies, usual)

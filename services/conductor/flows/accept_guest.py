@@ -1,6 +1,5 @@
 """Accepts the word that a guest which nobody claims may go: it becomes a claim that leaves, and its
-host erases it. The host is told at once; what the bus loses, its next beat makes up for. Source:
-MECHANICS C7.
+host erases it. Source: MECHANICS C7.
 """
 
 from dataclasses import dataclass
@@ -8,17 +7,14 @@ from dataclasses import dataclass
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.audit_ports import Inventories
-from services.conductor.flows.ports import Bus
 from services.conductor.logic.audit_facts import GuestFact
 from services.conductor.logic.operations import About
 from services.conductor.logic.rows import ClaimAct, ClaimChange, Item
-from services.conductor.logic.steps import Command
 from services.domain.errors import NotFound, WrongState
 from services.domain.ids import is_host_id
 from services.domain.kinds import ResourceKind
 from services.domain.operation import OperationAction
 from services.domain.resources import NOTHING
-from services.runtime.log import logger
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +29,8 @@ class GuestOnHost:
 class GuestAcceptor:
     """Turns wishes about unknown guests into commits."""
 
-    def __init__(self, acceptance: Acceptance, inventories: Inventories, bus: Bus) -> None:
+    def __init__(self, acceptance: Acceptance, inventories: Inventories) -> None:
         self._acceptance = acceptance
-        self._bus = bus
         self._inventories = inventories
 
     async def discard(self, asked: Asked, guest: GuestOnHost) -> Accepted:
@@ -60,21 +55,7 @@ class GuestAcceptor:
                 claims=(condemned,),
             )
 
-        accepted = await self._acceptance.accept(asked, ResourceKind.HOST, decide)
-        if accepted.made is not None:
-            await self._tell(guest)
-        return accepted
-
-    async def _tell(self, guest: GuestOnHost) -> None:
-        # No situation has a claim whose instance is unknown: its host's view has.
-        try:
-            view = await self._acceptance.store.host_view_read(guest.host_id)
-            for row, claim in view.wanted if view is not None else ():
-                if (claim.instance_id, claim.epoch) == (guest.instance_id, guest.epoch):
-                    told = [Command(row, claim)]
-                    await self._bus.command(guest.host_id, claim.host_incarnation, told)
-        except Exception as error:  # noqa: BLE001  # it is accepted; the host's next beat brings it
-            logger().warning("discard not told", host=guest.host_id, error=repr(error))
+        return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
 
     async def _require_unknown(self, guest: GuestOnHost) -> None:
         known = [guest.host_id] if is_host_id(guest.host_id) else []

@@ -33,11 +33,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Tell the host of a claim what is wanted; `trace` is that of the operation under way. No
-    instance: nobody knows of one, and the claim only leaves.
-    """
+    """Tell the host of a claim what is wanted; `trace` is that of the operation under way."""
 
-    instance: InstanceRow | None
+    instance: InstanceRow
     claim: ClaimRow
     trace: Trace = UNTRACED
 

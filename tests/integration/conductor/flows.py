@@ -47,7 +47,6 @@ class Sent:
 
     places: list[tuple[InstanceRow, int]] = field(default_factory=list)
     commands: list[tuple[str, int, InstanceRow, ClaimRow]] = field(default_factory=list)
-    strangers: list[tuple[str, int, ClaimRow]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
     placed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,11 +57,7 @@ class Sent:
         self.placed.set()
 
     async def command(self, host_id: str, incarnation: int, commands: Sequence[Command]) -> None:
-        for told in commands:
-            if told.instance is None:
-                self.strangers.append((host_id, incarnation, told.claim))
-            else:
-                self.commands.append((host_id, incarnation, told.instance, told.claim))
+        self.commands += [(host_id, incarnation, c.instance, c.claim) for c in commands]
         self.traces += [command.trace for command in commands]
 
     async def feed(
@@ -108,7 +103,7 @@ class Conductor:
         self.catalog = CatalogAcceptor(self.acceptance)
         self.projects = ProjectAcceptor(self.acceptance, usual)
         self.hosts = HostAcceptor(self.acceptance)
-        self.guests = GuestAcceptor(self.acceptance, self.store.audits, bus)
+        self.guests = GuestAcceptor(self.acceptance, self.store.audits)
         self.evacuations = EvacuationAcceptor(self.acceptance, self.advancer)
         self.cancels = CancelAcceptor(self.acceptance, bodies)
         self.reader = Reader(self.store, bodies, usual)
