@@ -106,8 +106,8 @@ def fence(
 def remove(host: HostWord, dry_run: DryRunFlag = False, output: OutputFlag = Output.TABLE) -> None:
     """Forgets a silent host that no instance lives on.
 
-    And what is left there of deleted or evacuated instances. Should it come back it is a new host,
-    and guests that it still has are unknown; none of them is touched.
+    What is left there of deleted or evacuated instances is forgotten, too. Should it come back it
+    is a new host, and guests that it still has are unknown; none of them is touched.
     """
     with connected(around()) as api:
         request = host_pb2.RemoveHostRequest(id=host)
