@@ -22,7 +22,7 @@ def host_command(cloud_id: str, host_id: str) -> str:
 
 
 def host_echo(cloud_id: str, host_id: str) -> str:
-    """What a host says to itself, to know whether its bus is there."""
+    """What an agent says to itself, to know whether its bus is there."""
     return f"stead.{cloud_id}.host.{host_id}.echo"
 
 

@@ -29,7 +29,7 @@ from services.conductor.logic.rows import (
 )
 from services.domain.errors import Broken, Unavailable
 from services.domain.instance import Power
-from services.domain.kinds import ResourceKind
+from services.domain.kinds import HostState, ResourceKind
 from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres, postgres
@@ -236,9 +236,20 @@ async def test_due_operations_are_taken_once_and_looked_at_again(store: Postgres
 async def test_a_lease_is_renewed_only_by_the_live_incarnation(store: PostgresStore) -> None:
     """An older agent is told that its time is over."""
     await store.items_commit([Item(host=host())])
-    beats = [Beat("h1", 1), Beat("h1", 2), Beat("nobody", 1)]
-    answers = await store.leases_renew(beats)
-    assert [answer.superseded for answer in answers] == [False, True, True]
+
+    async def silent_s() -> float:
+        (lease,) = (await store.leases_read()).leases
+        assert (lease.host_id, lease.state) == ("h1", HostState.UP)
+        return lease.silent_s
+
+    await asyncio.sleep(0.1)
+    answers = await store.leases_renew([Beat("h1", 2), Beat("nobody", 1)])
+    assert [answer.superseded for answer in answers] == [True, True]
+    before_s = await silent_s()
+    assert before_s >= 0.1
+    answers = await store.leases_renew([Beat("h1", 1), Beat("h1", 2)])
+    assert [answer.superseded for answer in answers] == [False, True]
+    assert await silent_s() < before_s
 
 
 async def test_a_beat_says_whether_the_hosts_bus_is_silent(store: PostgresStore) -> None:

@@ -43,23 +43,32 @@ async def listen(
     *,
     echo_s: float = ECHO_S,
 ) -> None:
-    """Hears for all listeners until cancelled; each says something to itself every `echo_s`."""
+    """Hears for all listeners until cancelled. What it says to itself every `echo_s` is an echo
+    for all of them: they share the connection.
+    """
     bus = await connect()
     try:
         async with asyncio.TaskGroup() as group:
             for listener in listeners:
                 await _subscribe(bus, cloud_id, listener=listener, group=group)
             logger().info("bus heard", hosts=len(listeners))
-            echoes = [subjects.host_echo(cloud_id, one.host_id) for one in listeners]
-            await _speak_to_selves(bus, echoes, echo_s)
+            await _speak_to_self(bus, cloud_id, listeners=listeners, every_s=echo_s)
     finally:
         await bus.close()
 
 
-async def _speak_to_selves(bus: Bus, echoes: list[str], every_s: float) -> None:
+async def _speak_to_self(
+    bus: Bus, cloud_id: str, *, listeners: list[Listener], every_s: float
+) -> None:
+    subject = subjects.host_echo(cloud_id, listeners[0].host_id)
+
+    async def receive_echo(_payload: bytes) -> None:
+        for listener in listeners:
+            listener.on_echo()
+
+    await bus.subscribe(subject, receive_echo)
     while True:
-        for subject in echoes:
-            await bus.publish(subject, b"")
+        await bus.publish(subject, b"")
         await asyncio.sleep(every_s)
 
 
@@ -93,9 +102,5 @@ async def _subscribe(
         others.add(task)
         task.add_done_callback(others.discard)
 
-    async def receive_echo(_payload: bytes) -> None:
-        listener.on_echo()
-
-    await bus.subscribe(subjects.host_echo(cloud_id, listener.host_id), receive_echo)
     await bus.subscribe(subjects.host_command(cloud_id, listener.host_id), receive_command)
     await bus.subscribe(subjects.host_question(cloud_id, listener.host_id), receive_question)

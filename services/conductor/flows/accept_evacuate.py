@@ -37,9 +37,9 @@ class EvacuationAcceptor:
                 author=asked.author,
                 now_s=self._acceptance.clock.now_s(),
             )
-            hosts = await self._acceptance.store.hosts_read([holder.host_id] if holder else [])
-            host = hosts.get(holder.host_id) if holder else None
-            item = evacuated(situation, host, operation)
+            host_ids = {claim.host_id for claim in situation.claims}
+            hosts = await self._acceptance.store.hosts_read(sorted(host_ids))
+            item = evacuated(situation, hosts, operation)
             if isinstance(item, Illegal):
                 metadata = {"state": row.standing.state.name, "task": row.standing.task.name}
                 if holder is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import BeatAnswer, Clock, Store
-from services.conductor.logic.leases import LEASE_S, Beat, judged
+from services.conductor.logic.leases import LEASE_S, Beat, Leases, judged
 from services.conductor.logic.rows import Committed, HostRow, Item
 from services.domain.kinds import HostState
 from services.runtime.log import logger
@@ -41,39 +41,40 @@ class Leaser:
 
     async def compare(self) -> None:
         """Records states where leases say otherwise than the rows."""
-        changed = await self._changed()
+        found = await self._store.leases_read()
+        self._alarm(found)
+        changed = self._changed(found)
         if not changed:
             return
         rows = await self._store.hosts_read(sorted(changed)[:COMPARE_MAX])
         # Once more, behind the rows: a sign of life that came before them is seen here, and a Hello
         # that comes after them makes the commit stale.
-        still = await self._changed()
+        still = self._changed(await self._store.leases_read())
         await asyncio.gather(
             *(self._record(row, still[id_]) for id_, row in rows.items() if id_ in still)
         )
 
-    async def _changed(self) -> dict[str, HostState]:
+    def _changed(self, found: Leases) -> dict[str, HostState]:
         """The state that each host should have which has another."""
-        found = await self._store.leases_read()
         states = judged(found, self._lease_s)
-        lost = sum(
-            states[one.host_id] is HostState.UNKNOWN and one.silent_s > self._lease_s
-            for one in found.leases
-        )
-        self._alarm(lost, Counter(states.values()))
         return {
             one.host_id: states[one.host_id]
             for one in found.leases
             if states[one.host_id] is not one.state
         }
 
-    def _alarm(self, lost: int, states: Counter[HostState]) -> None:
-        before, self._lost, self.states = self._lost, lost, states
+    def _alarm(self, found: Leases) -> None:
+        """Tells of hosts that are UNKNOWN and silent; one that beats says itself what it lacks."""
+        states = judged(found, self._lease_s)
+        unknown = [one for one in found.leases if states[one.host_id] is HostState.UNKNOWN]
+        lost = sum(one.silent_s > self._lease_s for one in unknown)
+        before, self._lost = self._lost, lost
+        self.states = Counter(states.values())
         if lost > before:
             logger().error(
                 "hosts are silent and it is not known why: nothing is given up, none is DOWN",
                 unknown=lost,
-                hosts=states.total(),
+                hosts=len(found.leases),
             )
         elif lost < before:
             logger().warning("silent hosts are known of again", unknown=lost)

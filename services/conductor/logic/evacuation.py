@@ -5,6 +5,7 @@ has it, so that a Hello in between makes the commit fail. The old claim leaves w
 since its owner's work is on that disk; one of a build with it. Source: MECHANICS C3, C5.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from services.conductor.logic.operations import entered
@@ -25,35 +26,55 @@ from services.domain.resources import NOTHING
 
 
 def evacuated(
-    situation: Situation, host: HostRow | None, operation: OperationRow
+    situation: Situation, hosts: Mapping[str, HostRow], operation: OperationRow
 ) -> Item | Illegal:
-    """It is to be built anew elsewhere; `host` is that of its holder. Refused unless that is DOWN
-    and fenced, or it lost its host by an evacuation that failed.
+    """It is to be built anew elsewhere. Refused unless those of the `hosts` that it leaves are DOWN
+    and fenced: its holder's, or, where an evacuation failed before, those that have its disk.
     """
-    instance = situation.instance
-    following = after(instance.standing, Event.EVACUATE_ASKED)
+    following = after(situation.instance.standing, Event.EVACUATE_ASKED)
     if isinstance(following, Illegal):
         return following
-    holder = situation.holder
-    if holder is None:
-        return _once_more(situation, following, operation)
+    left = _left(situation)
+    if not left:
+        return Illegal("HOST_NOT_DOWN", "no host holds it: there is nothing to evacuate it from")
+    for claim in left:
+        alive = _alive(claim.host_id, hosts.get(claim.host_id))
+        if alive is not None:
+            return alive
+    excluded = dict.fromkeys(claim.host_id for claim in situation.claims)
+    instance = replace(situation.instance, excluded_host_ids=tuple(excluded))
+    return Item(
+        instance=unplaced(instance, following, left[-1].host_id),
+        wants=True,
+        operations=(replace(operation, progress="its host is dead"),),
+        claims=tuple(_leaving(claim, hosts[claim.host_id].seen_edition) for claim in left),
+    )
+
+
+def _left(situation: Situation) -> list[ClaimRow]:
+    """The claims on which a guest of it may run still."""
+    if situation.holder is not None:
+        return [situation.holder]
+    return [c for c in situation.claims if c.role is ClaimRole.LEAVING and not c.discard]
+
+
+def _alive(host_id: str, host: HostRow | None) -> Illegal | None:
+    """Why it may not be taken for dead."""
     if host is None or host.state is not HostState.DOWN:
-        return Illegal("HOST_NOT_DOWN", f"host {holder.host_id} is not DOWN")
+        return Illegal("HOST_NOT_DOWN", f"host {host_id} is not DOWN")
     if not host.fenced or host.fence is None:
         return Illegal(
             "HOST_NOT_FENCED",
-            f"host {host.id} is DOWN, but nobody says that its guests run no more: fence it first",
+            f"host {host_id} is DOWN, but nobody says that its guests run no more: fence it first",
         )
-    leaving = ClaimChange(
-        ClaimAct.LEAVE, instance.id, host.id, NOTHING,
-        epoch=holder.epoch, host_edition=host.seen_edition,
+    return None
+
+
+def _leaving(claim: ClaimRow, host_edition: int) -> ClaimChange:
+    return ClaimChange(
+        ClaimAct.LEAVE, claim.instance_id, claim.host_id, NOTHING,
+        epoch=claim.epoch, host_edition=host_edition,
     )  # fmt: skip
-    return Item(
-        instance=unplaced(instance, following, host.id),
-        wants=True,
-        operations=(replace(operation, progress="its host is dead"),),
-        claims=(leaving,),
-    )
 
 
 def moved_on(situation: Situation, now_s: float) -> Item | None:
@@ -84,25 +105,6 @@ def unplaced(instance: InstanceRow, standing: Standing, host_id: str) -> Instanc
         attempt=instance.attempt + 1,
         excluded_host_ids=tuple(excluded),
         power=Power.PENDING,
-    )
-
-
-def _once_more(
-    situation: Situation, following: Standing, operation: OperationRow
-) -> Item | Illegal:
-    kept = [c for c in situation.claims if c.role is ClaimRole.LEAVING and not c.discard]
-    if not kept:
-        return Illegal("HOST_NOT_DOWN", "no host holds it: there is nothing to evacuate it from")
-    for claim in kept:
-        if claim.host_state is not HostState.DOWN:
-            return Illegal("HOST_NOT_DOWN", f"host {claim.host_id}, which has its disk, is back")
-        if not claim.host_fenced:
-            return Illegal("HOST_NOT_FENCED", f"host {claim.host_id} has its disk: fence it first")
-    instance = replace(situation.instance, excluded_host_ids=tuple(c.host_id for c in kept))
-    return Item(
-        instance=unplaced(instance, following, kept[-1].host_id),
-        wants=True,
-        operations=(operation,),
     )
 
 

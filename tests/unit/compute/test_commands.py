@@ -69,7 +69,7 @@ async def test_who_asks_too_much_is_told_and_not_left_waiting(
     await asyncio.wait({listening})
 
 
-async def test_a_host_hears_what_it_says_to_itself_and_no_other_host_does() -> None:
+async def test_all_hosts_of_a_connection_hear_what_it_says_to_itself() -> None:
     """An echo is the sign that commands would come, too. MECHANICS D5."""
     bus, echoes, enough = HeardBus(), list[str](), asyncio.Event()
 
