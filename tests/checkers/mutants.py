@@ -141,7 +141,9 @@ def epoch_unchecked() -> contextlib.AbstractContextManager[None]:
 
 # Where schedulers that do not know of each other's choices race for little room.
 TIGHT = Shape(conductors=2, schedulers=3, hosts=1, capacity=Resources(3, 16384, 200))
-SHAPES = {"ledger's guards dropped": TIGHT}
+# Hosts with much to say each.
+TALKATIVE = Shape(hosts=2, capacity=Resources(12, 12_288, 150))
+SHAPES = {"ledger's guards dropped": TIGHT, "stale observation accepted": TALKATIVE}
 
 MUTANTS: dict[str, Mutant] = {
     "epoch check off": epoch_unchecked,
