@@ -63,6 +63,7 @@ class _End:
 
     def __init__(self, being: Being) -> None:
         self.being = being
+        self.over = False
         self.due_s = 0.0
         self.cut_since_s = -1.0
         self.coming: deque[tuple[float, Any]] = deque()
@@ -89,7 +90,6 @@ class Call:
 
     def __init__(self, network: Network, client: Being, server: Being) -> None:
         self.client, self.server = _End(client), _End(server)
-        self.over = False
         self.serving: asyncio.Task[None] | None = None
         self._network = network
         self._number = network.loop.next_serial()
@@ -109,16 +109,15 @@ class Call:
         self._lost(self.client)
         self._lost(self.server)
 
-    def end(self) -> None:
-        """Nothing more is said."""
-        self.over = True
-        self.client.being.on_death.pop(self._number, None)
-        self.server.being.on_death.pop(self._number, None)
+    def end(self, end: _End) -> None:
+        """Nothing more is said there; the other end may not know yet."""
+        end.over = True
+        end.being.on_death.pop(self._number, None)
 
     def _pump(self, to: _End) -> None:
         network = self._network
         while to.coming and to.coming[0][0] <= network.loop.time():
-            if self.over and to is self.server:
+            if to.over:
                 return
             if not network.passes(self.client.being.name, self.server.being.name):
                 self._wait(to)
@@ -139,27 +138,28 @@ class Call:
 
     def _take(self, to: _End, message: Any) -> None:
         to.take(message)
-        if isinstance(message, Exception) or (message is END and to is self.client):
-            self.end()
+        if to is self.client and (message is END or isinstance(message, Exception)):
+            self.end(self.client)
+            self.end(self.server)
 
     def _lost(self, by: _End) -> None:
         """One end is gone: the other finds out soon, or after a silence."""
-        if self.over:
-            return
         other = self.server if by is self.client else self.client
+        if other.over:
+            return
         network = self._network
         near = network.passes(self.client.being.name, self.server.being.name)
         delay_s = network.delay_s() if near else network.rng.uniform(1.0, SILENCE_S)
         network.at(other.being, delay_s, lambda: self._notice(other))
 
     def _notice(self, end: _End) -> None:
-        if self.over:
+        if end.over:
             return
         if end is self.client:
             end.take(unreachable())
         elif self.serving is not None:
             self.serving.cancel()
-        self.end()
+        self.end(end)
 
 
 def unreachable() -> grpc.aio.AioRpcError:
@@ -300,7 +300,7 @@ class _Stream:
         if self._call is None or self._cancelled:
             await asyncio.sleep(self._network.delay_s())
             raise unreachable()
-        if self._call.over:
+        if self._call.client.over:
             raise asyncio.InvalidStateError("the call is over")
         self.send(message)
 
@@ -328,15 +328,18 @@ class _Stream:
             return
         self._cancelled = True
         call = self._call
-        if call is None or call.over:
+        if call is None or call.client.over:
             return
         call.client.take(_failed(grpc.StatusCode.CANCELLED, "cancelled here"))
+        call.end(call.client)
         call._lost(call.client)  # the two make one thing
 
 
 def _serve(call: Call, handler: Any) -> None:
     """Runs in the server's name."""
     network = call._network  # as above
+    if call.server.over:
+        return
     if not network.passes(call.client.being.name, call.server.being.name):
         call.break_off()
         return

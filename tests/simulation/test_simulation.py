@@ -11,10 +11,12 @@ import subprocess
 import sys
 from random import Random
 
+import grpc
 import pytest
 
 from tests.checkers.history import Ending
 from tests.simulation.loop import Being, SimulatedLoop
+from tests.simulation.network import Call, Network
 from tests.simulation.run import run_seed
 from tests.simulation.seeds import run_seeds
 
@@ -129,6 +131,27 @@ def test_a_stopped_process_goes_on_where_it_stood() -> None:
     loop.run_until_complete(watch())
     loop.close()
     assert marks == [50.0]
+
+
+def test_who_stood_still_while_its_call_broke_hears_of_it() -> None:
+    """The other end has known for long: each end of a call learns of its end by itself."""
+    loop = SimulatedLoop(Random(1))
+    here, there = Being("client", loop), Being("server", loop)
+    call = Call(Network(loop, Random(2)), here, there)
+
+    async def watch() -> object:
+        hearing = here.spawn(call.client.next())
+        await asyncio.sleep(1)
+        here.pause()
+        call.break_off()
+        await asyncio.sleep(60)
+        assert call.server.over
+        assert not call.client.over
+        here.resume()
+        return await asyncio.wait_for(hearing, 60)
+
+    assert isinstance(loop.run_until_complete(watch()), grpc.aio.AioRpcError)
+    loop.close()
 
 
 def test_what_is_ready_runs_in_the_order_of_the_seed() -> None:
