@@ -8,14 +8,8 @@ from random import Random
 
 from services.conductor.flows.ports import Query, Store
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import (
-    CatalogRow,
-    Item,
-    KeyPairRow,
-    ProjectRow,
-    Record,
-    Situation,
-)
+from services.conductor.logic.items import Item, Record
+from services.conductor.logic.rows import CatalogRow, KeyPairRow, ProjectRow, Situation
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ResourceKind
 from tests.stores import create, flavor, host, key_pair, project

@@ -15,17 +15,8 @@ from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Store
 from services.conductor.logic import lifecycle, operations
-from services.conductor.logic.rows import (
-    FlavorRow,
-    HostRow,
-    InstanceRow,
-    Item,
-    KeyPairRow,
-    Outcome,
-    ProjectRow,
-    Refused,
-    RequestKey,
-)
+from services.conductor.logic.items import Item, Outcome, Refused, RequestKey
+from services.conductor.logic.rows import FlavorRow, HostRow, InstanceRow, KeyPairRow, ProjectRow
 from services.domain.errors import Unavailable
 from services.domain.kinds import HostState
 from services.domain.operation import OperationAction

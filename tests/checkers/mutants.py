@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from services.conductor.logic.rows import ClaimAct, Item, Record, Refusal, Refused
+from services.conductor.logic.items import ClaimAct, Item, Record, Refusal, Refused
 from services.domain.resources import Resources
 from tests.checkers.checks import check
 from tests.fakes.store import MemoryStore

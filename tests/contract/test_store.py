@@ -17,16 +17,10 @@ from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.items import Committed, Item, Outcome, Refusal, Refused
 from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import (
-    Committed,
-    FlavorRow,
-    Item,
-    Outcome,
-    Refusal,
-    Refused,
-)
+from services.conductor.logic.rows import FlavorRow
 from services.domain.errors import Broken, Unavailable
 from services.domain.instance import Power
 from services.domain.kinds import HostState, ResourceKind

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import ClaimAct, ClaimChange, Committed, Item, Record
+from services.conductor.logic.items import ClaimAct, ClaimChange, Committed, Item, Record
 from services.domain.instance import Standing, State, Task
 from services.domain.kinds import ResourceKind
 from services.domain.resources import QuotaAmounts, Resources

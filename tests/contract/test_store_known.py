@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.remember import WEIGHT_MAX, Memory
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import ClaimRow, Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import ClaimRow, Situation
 from services.domain.kinds import ClaimRole, HostState
 from services.domain.resources import Resources
 from services.runtime.ids import new_id

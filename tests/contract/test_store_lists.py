@@ -15,7 +15,7 @@ from services.conductor.edges.store.bounds import Bounds
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import Before, Item, Record
+from services.conductor.logic.items import Before, Item, Record
 from services.domain.condition import Condition
 from services.domain.errors import Invalid, OutOfRange
 from services.domain.instance import Power, Standing, State, Task

@@ -12,7 +12,7 @@ import pytest
 from services.conductor.edges.store.bounds import Bounds
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Committed, Item
+from services.conductor.logic.items import Committed, Item
 from services.domain.errors import OutOfRange
 from services.domain.kinds import ResourceKind
 from tests.engines import Postgres

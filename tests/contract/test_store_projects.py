@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Committed, InstanceRow, Item, Refusal, Refused
+from services.conductor.logic.items import Committed, Item, Refusal, Refused
+from services.conductor.logic.rows import InstanceRow
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ResourceKind
 from services.domain.resources import UNLIMITED, UNUSED, QuotaAmounts, Resources

@@ -14,7 +14,8 @@ from services.conductor.edges.store import codec
 from services.conductor.edges.store.migrate import migrate, migrations
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Committed, InstanceRow, Item
+from services.conductor.logic.items import Committed, Item
+from services.conductor.logic.rows import InstanceRow
 from services.domain.instance import Standing, State, Task
 from services.domain.kinds import ResourceKind
 from services.domain.resources import QuotaAmounts, Resources

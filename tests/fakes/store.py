@@ -21,18 +21,9 @@ from services.conductor.flows.ports import (
     Query,
     View,
 )
+from services.conductor.logic.items import Item, Outcome, Refusal, Refused, RequestKey
 from services.conductor.logic.leases import LEASE_S, Beat, Lease, Leases, Road, gap_s
-from services.conductor.logic.rows import (
-    CatalogRow,
-    HostRow,
-    Item,
-    Outcome,
-    ProjectRow,
-    Refusal,
-    Refused,
-    RequestKey,
-    Situation,
-)
+from services.conductor.logic.rows import CatalogRow, HostRow, ProjectRow, Situation
 from services.conductor.logic.step_table import (
     LOOK_AGAIN_FIRST_S,
     LOOK_AGAIN_MAX_S,

@@ -10,7 +10,7 @@ from services.conductor.edges.store import conditions
 from services.conductor.edges.store.nouns import NOUNS, order_of
 from services.conductor.edges.store.stretch import check_kept
 from services.conductor.flows.ports import Page, Query
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.domain.errors import Invalid
 from services.domain.ids import is_row_id
 from services.domain.kinds import ListOrder, ResourceKind

@@ -13,8 +13,8 @@ from typing import Any
 
 from services.conductor.edges.store import codec, codec_catalog, codec_owners
 from services.conductor.edges.store.writes import entry_kind
+from services.conductor.logic.items import Before, Record, RequestKey
 from services.conductor.logic.rows import (
-    Before,
     CatalogRow,
     ClaimRow,
     FlavorRow,
@@ -23,8 +23,6 @@ from services.conductor.logic.rows import (
     InstanceRow,
     OperationRow,
     ProjectRow,
-    Record,
-    RequestKey,
 )
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.resources import NOTHING, UNUSED, QuotaAmounts, Resources

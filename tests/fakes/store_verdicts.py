@@ -13,16 +13,9 @@ from dataclasses import replace
 
 from services.conductor.edges.store.commit import _WEIGHT
 from services.conductor.edges.store.writes import entry_kind
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item, Refusal, Refused, RequestKey
 from services.conductor.logic.quota import asked_of, excesses
-from services.conductor.logic.rows import (
-    ClaimAct,
-    ClaimChange,
-    Item,
-    ProjectRow,
-    Refusal,
-    Refused,
-    RequestKey,
-)
+from services.conductor.logic.rows import ProjectRow
 from services.domain.kinds import ClaimRole
 from services.domain.resources import NOTHING, QuotaAmounts, Resources
 from tests.fakes.store_rows import Project, Rows, amounts, quota

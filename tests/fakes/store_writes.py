@@ -10,19 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from services.conductor.edges.store.writes import allowed_s, entry_kind
-from services.conductor.logic.quota import asked_of
-from services.conductor.logic.rows import (
+from services.conductor.logic.items import (
     ClaimAct,
     ClaimChange,
-    ClaimRow,
     Committed,
-    HostRow,
     Item,
     Outcome,
-    ProjectRow,
     Record,
     RequestKey,
 )
+from services.conductor.logic.quota import asked_of
+from services.conductor.logic.rows import ClaimRow, HostRow, ProjectRow
 from services.domain.kinds import ClaimRole
 from services.domain.resources import NOTHING, QuotaAmounts
 from tests.fakes.store_rows import (

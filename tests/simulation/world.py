@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
-from services.conductor.logic.rows import FlavorRow, ImageReference, ImageRow, Item
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import FlavorRow, ImageReference, ImageRow
 from services.domain.errors import CloudError, Unavailable
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import QuotaAmounts, Resources

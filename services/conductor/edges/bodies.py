@@ -14,7 +14,8 @@ from stead.v1 import (
 )
 
 from services.conductor.edges.store import codec
-from services.conductor.logic.rows import OperationRow, Record
+from services.conductor.logic.items import Record
+from services.conductor.logic.rows import OperationRow
 from services.domain.kinds import ResourceKind
 
 _MESSAGES: dict[ResourceKind, Any] = {

@@ -7,7 +7,7 @@ from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decider, Decision
 from services.conductor.flows.ports import CloudIdentity
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.conductor.logic.steps import Command, Place
 from services.domain.errors import NoCapacity, Unavailable
 from services.domain.trace import UNTRACED

@@ -9,15 +9,10 @@ from services.conductor.edges.store import codec
 from services.conductor.flows.greet import Hello
 from services.conductor.flows.ports import Page, Query, View
 from services.conductor.logic.guest_policy import is_built
+from services.conductor.logic.items import Record
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.quota import violations_of
-from services.conductor.logic.rows import (
-    Caller,
-    ClaimRow,
-    ImageReference,
-    InstanceRow,
-    Record,
-)
+from services.conductor.logic.rows import Caller, ClaimRow, ImageReference, InstanceRow
 from services.domain.condition import Condition
 from services.domain.errors import CloudError, Invalid
 from services.domain.instance import Power

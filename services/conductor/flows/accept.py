@@ -14,15 +14,9 @@ from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Ids, Store
 from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import operations
+from services.conductor.logic.items import Committed, Item, Outcome
 from services.conductor.logic.operations import About
-from services.conductor.logic.rows import (
-    CatalogRow,
-    Committed,
-    Item,
-    OperationRow,
-    Outcome,
-    Situation,
-)
+from services.conductor.logic.rows import CatalogRow, OperationRow, Situation
 from services.domain.errors import CloudError, NotFound, Unavailable
 from services.domain.kinds import ResourceKind
 from services.domain.operation import OperationAction

@@ -7,7 +7,8 @@ from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.commit import Urgency
 from services.conductor.flows.ports import Bodies, Query
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import Item, OperationRow
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import OperationRow
 from services.domain.errors import WrongState
 from services.domain.kinds import ResourceKind
 from services.domain.operation import OperationAction, shown_to

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.commit import Urgency
+from services.conductor.logic.items import Item
 from services.conductor.logic.operations import About
 from services.conductor.logic.rows import (
     CatalogRow,
     FlavorRow,
     ImageReference,
     ImageRow,
-    Item,
     KeyPairRow,
 )
 from services.domain.errors import Invalid

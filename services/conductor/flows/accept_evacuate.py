@@ -7,7 +7,7 @@ from services.conductor.flows.advance import Advancer
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.logic import operations
 from services.conductor.logic.evacuation import evacuated
-from services.conductor.logic.rows import Item
+from services.conductor.logic.items import Item
 from services.domain.errors import WrongState
 from services.domain.instance import Illegal
 from services.domain.kinds import ResourceKind

@@ -8,8 +8,8 @@ from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.audit_ports import Inventories
 from services.conductor.logic.audit_facts import GuestFact
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.operations import About
-from services.conductor.logic.rows import ClaimAct, ClaimChange, Item
 from services.domain.errors import NotFound, WrongState
 from services.domain.ids import is_host_id
 from services.domain.kinds import ResourceKind

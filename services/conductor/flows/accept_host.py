@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
+from services.conductor.logic.items import Item
 from services.conductor.logic.leases import LEASE_S
 from services.conductor.logic.operations import About
-from services.conductor.logic.rows import Fence, HostRow, Item
+from services.conductor.logic.rows import Fence, HostRow
 from services.domain.errors import WrongState
 from services.domain.ids import is_host_id
 from services.domain.kinds import FenceKind, HostState, ResourceKind

@@ -12,6 +12,7 @@ from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.commit import Urgency
 from services.conductor.flows.refuse import chosen, not_now, require_etag
 from services.conductor.logic import lifecycle, operations
+from services.conductor.logic.items import Item
 from services.conductor.logic.operations import About
 from services.conductor.logic.rows import (
     NEW_STANDING,
@@ -19,7 +20,6 @@ from services.conductor.logic.rows import (
     FlavorRow,
     ImageRow,
     InstanceRow,
-    Item,
     KeyPairRow,
     Situation,
     Wanted,

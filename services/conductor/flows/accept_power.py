@@ -7,8 +7,8 @@ from services.conductor.flows.advance import Advancer
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.refuse import not_now
 from services.conductor.logic import operations
+from services.conductor.logic.items import Item
 from services.conductor.logic.power import power_asked
-from services.conductor.logic.rows import Item
 from services.domain.instance import Action, Illegal
 from services.domain.kinds import ResourceKind
 from services.domain.operation import OperationAction

@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
 from services.conductor.flows.refuse import chosen, require_etag
+from services.conductor.logic.items import Item
 from services.conductor.logic.operations import About
-from services.conductor.logic.rows import Item, ProjectRow
+from services.conductor.logic.rows import ProjectRow
 from services.domain.errors import AlreadyExists, Invalid
 from services.domain.ids import is_project_id
 from services.domain.kinds import ResourceKind

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Bus, Clock, Store
 from services.conductor.logic import evacuation, lifecycle, overdue
-from services.conductor.logic.rows import Committed, Situation
+from services.conductor.logic.items import Committed
+from services.conductor.logic.rows import Situation
 from services.conductor.logic.steps import (
     Command,
     GiveUp,

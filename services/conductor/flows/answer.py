@@ -8,17 +8,10 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from services.conductor.flows.ports import Bodies, Query, Store
+from services.conductor.logic.items import Committed, Item, Record, Refusal, Refused, RequestKey
 from services.conductor.logic.operations import Author
 from services.conductor.logic.quota import asked_of, excesses, metadata_of
-from services.conductor.logic.rows import (
-    Caller,
-    Committed,
-    Item,
-    Record,
-    Refusal,
-    Refused,
-    RequestKey,
-)
+from services.conductor.logic.rows import Caller
 from services.domain.errors import AlreadyExists, CloudError, Invalid, NoCapacity, WrongState
 from services.domain.kinds import ResourceKind
 from services.domain.resources import QuotaAmounts

@@ -11,8 +11,8 @@ from enum import IntEnum
 
 from services.conductor.flows.ports import Bus, Store
 from services.conductor.flows.remember import Memory
+from services.conductor.logic.items import Committed, Item, Outcome
 from services.conductor.logic.operations import dated
-from services.conductor.logic.rows import Committed, Item, Outcome
 from services.conductor.logic.step_table import USUAL_DEADLINES, Deadlines
 from services.conductor.logic.weight import weight_of
 from services.runtime.lane import Lane

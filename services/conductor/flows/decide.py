@@ -14,7 +14,8 @@ from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock
 from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import Committed, Situation
+from services.conductor.logic.items import Committed
+from services.conductor.logic.rows import Situation
 from services.domain.operation import Phase
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock, FenceDriver, Store
+from services.conductor.logic.items import Committed, Item
 from services.conductor.logic.leases import LEASE_S
-from services.conductor.logic.rows import Committed, Fence, Item
+from services.conductor.logic.rows import Fence
 from services.domain.kinds import FenceKind, HostState
 from services.runtime.log import logger
 

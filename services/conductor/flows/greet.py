@@ -6,8 +6,9 @@ from dataclasses import astuple, dataclass, replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import Clock, Store, View
+from services.conductor.logic.items import Committed, Item
 from services.conductor.logic.leases import LEASE_S
-from services.conductor.logic.rows import Committed, HostRow, Item
+from services.conductor.logic.rows import HostRow
 from services.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from services.domain.ids import is_host_id
 from services.domain.kinds import HostState

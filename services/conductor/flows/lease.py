@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.ports import BeatAnswer, Clock, Store
+from services.conductor.logic.items import Committed, Item
 from services.conductor.logic.leases import LEASE_S, Beat, Leases, judged
-from services.conductor.logic.rows import Committed, HostRow, Item
+from services.conductor.logic.rows import HostRow
 from services.domain.kinds import HostState
 from services.runtime.log import logger
 

@@ -12,8 +12,8 @@ from services.conductor.flows.look import Looker
 from services.conductor.flows.ports import Clock, Store
 from services.conductor.flows.tell import tell_trouble
 from services.conductor.logic import lifecycle
+from services.conductor.logic.items import Committed, Item, Refusal
 from services.conductor.logic.observation import Seen, unclaimed
-from services.conductor.logic.rows import Committed, Item, Refusal
 from services.conductor.logic.steps import leaves_work
 from services.domain.errors import Unavailable
 from services.domain.ids import is_row_id

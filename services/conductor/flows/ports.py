@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.conductor.logic.items import Item, Outcome, Record, RequestKey
 from services.conductor.logic.leases import Beat, Leases
 from services.conductor.logic.rows import (
     Caller,
@@ -11,12 +12,8 @@ from services.conductor.logic.rows import (
     ClaimRow,
     HostRow,
     InstanceRow,
-    Item,
     OperationRow,
-    Outcome,
     ProjectRow,
-    Record,
-    RequestKey,
     Situation,
 )
 from services.conductor.logic.steps import Command, Place

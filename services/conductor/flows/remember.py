@@ -9,8 +9,9 @@ sends what is harmless when late; the reconciler always reads.
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from services.conductor.logic.items import Committed, Item, Outcome
 from services.conductor.logic.known import instance_of, settled
-from services.conductor.logic.rows import Committed, Item, Outcome, Situation
+from services.conductor.logic.rows import Situation
 from services.conductor.logic.weight import weight_of_instance
 from services.domain.kinds import HostState
 

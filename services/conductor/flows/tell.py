@@ -1,6 +1,7 @@
 """Tells the log what became of operations, with what finds the call that began them."""
 
-from services.conductor.logic.rows import Item, OperationRow
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import OperationRow
 from services.domain.operation import OperationState
 from services.runtime.log import logger
 

@@ -8,17 +8,9 @@ since its owner's work is on that disk; one of a build with it. Source: MECHANIC
 from collections.abc import Mapping
 from dataclasses import replace
 
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.operations import entered
-from services.conductor.logic.rows import (
-    ClaimAct,
-    ClaimChange,
-    ClaimRow,
-    HostRow,
-    InstanceRow,
-    Item,
-    OperationRow,
-    Situation,
-)
+from services.conductor.logic.rows import ClaimRow, HostRow, InstanceRow, OperationRow, Situation
 from services.domain.instance import Event, Illegal, Power, Standing, after
 from services.domain.kinds import ClaimRole, HostState
 from services.domain.operation import Phase

@@ -6,16 +6,8 @@ long it is believed (flows/remember): only versions in a commit say whether it i
 
 from dataclasses import replace
 
-from services.conductor.logic.rows import (
-    ClaimAct,
-    ClaimRow,
-    Committed,
-    InstanceRow,
-    Item,
-    OperationRow,
-    Record,
-    Situation,
-)
+from services.conductor.logic.items import ClaimAct, Committed, Item, Record
+from services.conductor.logic.rows import ClaimRow, InstanceRow, OperationRow, Situation
 
 
 def instance_of(item: Item) -> str:

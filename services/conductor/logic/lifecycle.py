@@ -9,6 +9,7 @@ looked at (steps) nor who asks (flows).
 from collections.abc import Sequence
 from dataclasses import replace
 
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.observation import Seen, numbered, released, unclaimed
 from services.conductor.logic.operations import (
     CANCELLED,
@@ -20,11 +21,8 @@ from services.conductor.logic.operations import (
 )
 from services.conductor.logic.power import drifted, lost, power_seen
 from services.conductor.logic.rows import (
-    ClaimAct,
-    ClaimChange,
     ClaimRow,
     InstanceRow,
-    Item,
     OperationFault,
     OperationRow,
     Situation,

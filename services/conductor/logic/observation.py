@@ -6,7 +6,7 @@ instance (lifecycle, power).
 
 from dataclasses import dataclass
 
-from services.conductor.logic.rows import ClaimAct, ClaimChange, Item
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.domain.instance import Power
 from services.domain.resources import NOTHING
 

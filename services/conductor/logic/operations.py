@@ -5,7 +5,8 @@ Owns how an operation's row changes. Does not own when: lifecycle and power say 
 
 from dataclasses import dataclass, replace
 
-from services.conductor.logic.rows import InstanceRow, Item, OperationFault, OperationRow
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import InstanceRow, OperationFault, OperationRow
 from services.conductor.logic.step_table import Deadlines
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.trace import UNTRACED, Trace

@@ -7,18 +7,11 @@ deadline passes (step_table, the store). Source: MECHANICS C3, C6.
 
 from dataclasses import replace
 
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.lifecycle import deleted_on_lost_host
 from services.conductor.logic.operations import DEADLINE_EXCEEDED, ended
 from services.conductor.logic.power import left_as_seen
-from services.conductor.logic.rows import (
-    ClaimAct,
-    ClaimChange,
-    ClaimRow,
-    Item,
-    OperationFault,
-    OperationRow,
-    Situation,
-)
+from services.conductor.logic.rows import ClaimRow, OperationFault, OperationRow, Situation
 from services.domain.instance import Event, Illegal, Power, after
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.resources import NOTHING

@@ -17,9 +17,10 @@ Source: MECHANICS B1, B2.
 from dataclasses import replace
 
 from services.conductor.logic.guest_policy import LOST_REASON, MADE
+from services.conductor.logic.items import Item
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.operations import INTERNAL, ended, progressed
-from services.conductor.logic.rows import InstanceRow, Item, OperationFault, OperationRow, Situation
+from services.conductor.logic.rows import InstanceRow, OperationFault, OperationRow, Situation
 from services.domain.instance import (
     ASKED,
     Action,

@@ -6,7 +6,8 @@ the store does, at the table's pace.
 
 from dataclasses import dataclass
 
-from services.conductor.logic.rows import ClaimRow, InstanceRow, Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import ClaimRow, InstanceRow, Situation
 from services.conductor.logic.step_table import (
     LOOK_AGAIN_FIRST_S,
     LOOK_AGAIN_MAX_S,

@@ -3,7 +3,8 @@
 Source: the sizes that the contract allows; everything else of an item is small.
 """
 
-from services.conductor.logic.rows import HostRow, InstanceRow, Item, KeyPairRow
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import HostRow, InstanceRow, KeyPairRow
 
 # Ids, numbers, a name and the framing of a handful of rows.
 PLAIN_BYTES = 1024

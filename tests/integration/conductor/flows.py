@@ -29,7 +29,8 @@ from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
 from services.conductor.flows.ports import Bus, CloudIdentity
 from services.conductor.flows.read import Reader
-from services.conductor.logic.rows import Caller, ClaimRow, ImageReference, InstanceRow, Record
+from services.conductor.logic.items import Record
+from services.conductor.logic.rows import Caller, ClaimRow, ImageReference, InstanceRow
 from services.conductor.logic.steps import Command, Place
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import NOTHING, UNLIMITED, Overcommit, QuotaAmounts, Resources

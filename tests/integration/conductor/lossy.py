@@ -12,8 +12,9 @@ from random import Random
 
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decision
+from services.conductor.logic.items import Record
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import ClaimRow, InstanceRow, Record
+from services.conductor.logic.rows import ClaimRow, InstanceRow
 from services.conductor.logic.steps import Command, Place
 from services.domain.instance import Power
 from services.domain.observation import ObservationOutcome

@@ -10,7 +10,7 @@ from stead.internal.v1 import compute_pb2, resource_pb2, scheduler_pb2
 
 from services.conductor.edges.bus import NatsBus
 from services.conductor.flows.ports import CloudIdentity
-from services.conductor.logic.rows import Before, Record
+from services.conductor.logic.items import Before, Record
 from services.conductor.logic.steps import Command, Place
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.resources import QuotaAmounts

@@ -16,7 +16,7 @@ from stead.v1 import instance_pb2
 
 from services.conductor.edges.servicer import ConductorServicer
 from services.conductor.edges.store.postgres import PostgresStore
-from services.conductor.logic.rows import Item, Outcome
+from services.conductor.logic.items import Item, Outcome
 from services.domain.errors import Unavailable
 from services.runtime import rpc
 from services.runtime.ids import new_id

@@ -18,8 +18,9 @@ from services.conductor.edges.store.migrate import migrate, migrations
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.ports import Query
 from services.conductor.logic import steps
+from services.conductor.logic.items import Item, Outcome
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Item, OperationRow, Outcome, Situation
+from services.conductor.logic.rows import OperationRow, Situation
 from services.conductor.logic.step_table import ROWS, USUAL_DEADLINES
 from services.domain.instance import Action, Power, State, Task
 from services.domain.kinds import ClaimRole, ResourceKind

@@ -11,17 +11,10 @@ from services.conductor.edges import messages
 from services.conductor.flows.accept_evacuate import EvacuationAcceptor
 from services.conductor.flows.accept_host import HostAcceptor
 from services.conductor.flows.decide import Decision
+from services.conductor.logic.items import ClaimAct, ClaimChange, Committed, Item
 from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import (
-    Caller,
-    ClaimAct,
-    ClaimChange,
-    Committed,
-    HostRow,
-    Item,
-    Situation,
-)
+from services.conductor.logic.rows import Caller, HostRow, Situation
 from services.domain.errors import WrongState
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ClaimRole, HostState

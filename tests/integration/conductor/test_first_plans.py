@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.logic import lifecycle
+from services.conductor.logic.items import Item
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import InstanceRow, Item
+from services.conductor.logic.rows import InstanceRow
 from services.domain.instance import Power
 from services.domain.resources import Resources
 from tests.integration.conductor.conftest import Place

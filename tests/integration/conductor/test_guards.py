@@ -10,14 +10,8 @@ import pytest
 
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import (
-    ClaimAct,
-    ClaimChange,
-    FlavorRow,
-    InstanceRow,
-    Item,
-    Situation,
-)
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item
+from services.conductor.logic.rows import FlavorRow, InstanceRow, Situation
 from services.domain.instance import Power
 from services.domain.resources import NOTHING, Resources
 from services.runtime.ids import new_id

@@ -10,9 +10,9 @@ import pytest
 from services.conductor.edges import messages
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.greet import Hello
+from services.conductor.logic.items import Item
 from services.conductor.logic.leases import LEASE_S, Beat
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Item
 from services.domain.errors import CloudError, Conflict, Invalid
 from services.domain.instance import Power, State
 from services.domain.kinds import ClaimRole, HostState

@@ -20,8 +20,9 @@ from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.edges.store.session import READS, WRITES, Session
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.items import Committed, Item, Outcome
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Committed, FlavorRow, Item, Outcome
+from services.conductor.logic.rows import FlavorRow
 from services.domain.condition import Condition
 from services.domain.errors import CloudError, Invalid, NoCapacity, Unavailable
 from services.domain.instance import Power

@@ -12,7 +12,8 @@ from stead.v1 import host_pb2, instance_pb2, project_pb2
 from services.conductor.flows.answer import Accepted
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Caller, Record
+from services.conductor.logic.items import Record
+from services.conductor.logic.rows import Caller
 from services.domain.condition import Condition
 from services.domain.errors import (
     AlreadyExists,

@@ -24,8 +24,8 @@ from services.conductor.edges.store import (
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
+from services.conductor.logic.items import Item
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Item
 from services.domain.condition import Condition
 from services.domain.instance import Power
 from services.domain.kinds import ListOrder, ResourceKind

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from services.conductor.flows.decide import Decision
-from services.conductor.logic.rows import Item
+from services.conductor.logic.items import Item
 from services.domain.kinds import HostState
 from services.domain.operation import OperationState
 from tests.integration.conductor.conftest import Place

@@ -23,8 +23,8 @@ from stead.v1 import (
 from services.conductor.flows.accept_catalog import NewImage
 from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.flows.decide import Decision
+from services.conductor.logic.items import Item
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import Item
 from services.domain.instance import Power
 from services.domain.kinds import HostState
 from services.runtime.ids import new_id

@@ -10,7 +10,8 @@ from services.api.logic.row import Row
 from services.cli.logic.tables import card
 from services.conductor.edges.store import codec
 from services.conductor.logic import lifecycle, operations, overdue
-from services.conductor.logic.rows import Item, OperationRow
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import OperationRow
 from services.conductor.logic.step_table import USUAL_DEADLINES
 from services.domain.instance import Power
 from services.domain.kinds import ResourceKind

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.conductor.logic import lifecycle, power
+from services.conductor.logic.items import ClaimAct, Item
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.operations import Author, new_operation
 from services.conductor.logic.rows import (
     NEW_STANDING,
-    ClaimAct,
     ClaimRow,
     ImageReference,
     InstanceRow,
-    Item,
     OperationRow,
     Situation,
     Wanted,

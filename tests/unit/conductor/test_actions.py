@@ -9,7 +9,8 @@ import pytest
 
 from services.conductor.flows.refuse import not_now
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import Situation
 from services.domain.errors import WrongState
 from services.domain.instance import (
     Action,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.conductor.flows.greet import TRIES_MAX, Greeter, Hello
-from services.conductor.logic.rows import Item, Refusal, Refused
+from services.conductor.logic.items import Item, Refusal, Refused
 from services.domain.errors import Unavailable
 from services.domain.resources import Overcommit, Resources
 

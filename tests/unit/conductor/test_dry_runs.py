@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.conductor.flows.commit import CHECKS_MAX, Committer
-from services.conductor.logic.rows import Committed, Item, Outcome
+from services.conductor.logic.items import Committed, Item, Outcome
 from services.domain.errors import Unavailable
 
 

@@ -10,8 +10,9 @@ import pytest
 from services.conductor.logic import lifecycle
 from services.conductor.logic.audit_advice import ADVICE
 from services.conductor.logic.guest_policy import POLICY, WITHOUT_GUEST, Sight, is_built
+from services.conductor.logic.items import ClaimAct, Item
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import ClaimAct, Item, Situation
+from services.conductor.logic.rows import Situation
 from services.domain.instance import STANDINGS, Power, Standing, State, Task
 from services.domain.kinds import ClaimRole
 from tests.unit.conductor.situations import claim, instance, requested, seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.conductor.logic import lifecycle, operations, steps
-from services.conductor.logic.rows import ClaimAct, Item
+from services.conductor.logic.items import ClaimAct, Item
 from services.domain.instance import Power, State
 from services.domain.kinds import HostState
 from services.domain.operation import OperationAction, OperationState, Phase

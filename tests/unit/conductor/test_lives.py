@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.conductor.logic import lifecycle, steps
-from services.conductor.logic.rows import Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import Situation
 from services.domain.instance import STANDINGS, Action, Illegal, Power, State, Task
 from services.domain.kinds import HostState
 from services.domain.operation import OperationAction

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from services.conductor.logic import lifecycle, steps
-from services.conductor.logic.rows import Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import Situation
 from services.domain.instance import Action, Power, State, Task
 from services.domain.kinds import HostState
 from services.domain.operation import OperationState, Phase

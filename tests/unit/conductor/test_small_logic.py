@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.conductor.logic.items import Item
 from services.conductor.logic.mask import masked
 from services.conductor.logic.quota import asked_of, excesses, metadata_of, violations_of
-from services.conductor.logic.rows import Item, KeyPairRow
+from services.conductor.logic.rows import KeyPairRow
 from services.conductor.logic.weight import PLAIN_BYTES, weight_of
 from services.domain.resources import UNLIMITED, QuotaAmounts, Resources
 from tests.unit.conductor.situations import instance

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.conductor.logic import lifecycle, operations, overdue, steps
-from services.conductor.logic.rows import Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import Situation
 from services.conductor.logic.step_table import (
     AT_ONCE,
     ROWS,

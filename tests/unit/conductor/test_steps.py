@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.conductor.logic import lifecycle
-from services.conductor.logic.rows import Item, Situation
+from services.conductor.logic.items import Item
+from services.conductor.logic.rows import Situation
 from services.conductor.logic.steps import leaves_work
 from services.domain.instance import Power
 from tests.unit.conductor.situations import claim, instance, requested, seen

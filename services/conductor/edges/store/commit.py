@@ -10,19 +10,17 @@ from services.conductor.edges.store import codec_owners
 from services.conductor.edges.store.codec_owners import limits_of, project_from, used_of
 from services.conductor.edges.store.trouble import is_unsendable
 from services.conductor.edges.store.writes import Writes, entry_kind, limits_array, writes_of
-from services.conductor.logic.rows import (
+from services.conductor.logic.items import (
     Before,
     ClaimAct,
-    ClaimRow,
     Committed,
-    FlavorRow,
-    ImageRow,
     Item,
     Outcome,
     Record,
     Refusal,
     Refused,
 )
+from services.conductor.logic.rows import ClaimRow, FlavorRow, ImageRow
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.resources import QuotaAmounts
 

@@ -9,7 +9,7 @@ import asyncpg
 
 from services.conductor.edges.store.commit import before_of, quota_of
 from services.conductor.flows.ports import ChangePage
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.domain.kinds import ResourceKind
 from services.domain.resources import QuotaAmounts
 from services.runtime.log import logger

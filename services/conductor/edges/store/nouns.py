@@ -8,7 +8,7 @@ from typing import Any
 
 from services.conductor.edges.store.commit import quota_of
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.domain.errors import Invalid
 from services.domain.kinds import ListOrder, ResourceKind
 from services.domain.resources import QuotaAmounts

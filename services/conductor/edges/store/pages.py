@@ -22,7 +22,7 @@ from services.conductor.edges.store.stretch import (
     statement,
 )
 from services.conductor.flows.ports import Page, Query
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.domain.errors import Invalid, NoCapacity
 from services.domain.ids import is_row_id
 

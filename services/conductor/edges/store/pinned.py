@@ -19,7 +19,7 @@ from services.conductor.edges.store.stretch import (
     key_of,
 )
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.domain.kinds import ListOrder, ResourceKind
 from services.domain.resources import QuotaAmounts
 

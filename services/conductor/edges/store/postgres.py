@@ -22,16 +22,9 @@ from services.conductor.flows.ports import (
     Query,
     View,
 )
+from services.conductor.logic.items import Item, Outcome, RequestKey
 from services.conductor.logic.leases import LEASE_S, Beat, Lease, Leases, Road, gap_s
-from services.conductor.logic.rows import (
-    CatalogRow,
-    HostRow,
-    Item,
-    Outcome,
-    ProjectRow,
-    RequestKey,
-    Situation,
-)
+from services.conductor.logic.rows import CatalogRow, HostRow, ProjectRow, Situation
 from services.domain.errors import Unavailable
 from services.domain.ids import is_row_id
 from services.domain.kinds import ClaimRole, HostState, ResourceKind

@@ -11,7 +11,7 @@ from services.conductor.edges.store import conditions
 from services.conductor.edges.store.bounds import Bounds
 from services.conductor.edges.store.nouns import NOUNS, Noun, order_of
 from services.conductor.flows.ports import Query
-from services.conductor.logic.rows import Record
+from services.conductor.logic.items import Record
 from services.domain.condition import Condition
 from services.domain.errors import OutOfRange
 from services.domain.kinds import ListOrder, ResourceKind

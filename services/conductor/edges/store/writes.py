@@ -8,18 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.conductor.edges.store import codec, codec_catalog, codec_owners
+from services.conductor.logic.items import ClaimAct, ClaimChange, Item, RequestKey
 from services.conductor.logic.rows import (
     CatalogRow,
-    ClaimAct,
-    ClaimChange,
     FlavorRow,
     HostRow,
     ImageRow,
     InstanceRow,
-    Item,
     OperationRow,
     ProjectRow,
-    RequestKey,
 )
 from services.conductor.logic.step_table import USUAL_DEADLINES
 from services.domain.kinds import ClaimRole, ResourceKind
