@@ -1,11 +1,12 @@
 -- Every unfinished operation has a deadline, and remembered requests are swept by their age. What is not said here is as in
 -- 0005. Source: MECHANICS B5, B6, C3.
 
-ALTER TABLE operation ADD COLUMN deadline_at timestamptz;
--- What is under way has from now on as long as the longest phase may take; what has ended never looks at it.
+-- The default is one value for all rows that are there, kept in the catalog: what has ended, most of an old cloud's rows, is
+-- not written again, and nobody looks at its deadline.
+ALTER TABLE operation ADD COLUMN deadline_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE operation ALTER COLUMN deadline_at DROP DEFAULT;
+-- What is under way has from now on as long as the longest phase may take.
 UPDATE operation SET deadline_at = now() + interval '1 hour 10 minutes' WHERE NOT finished;
-UPDATE operation SET deadline_at = created_at WHERE finished;
-ALTER TABLE operation ALTER COLUMN deadline_at SET NOT NULL;
 -- deadline_s: from the beginning of its phase.
 ALTER TYPE operation_write ADD ATTRIBUTE deadline_s double precision;
 
