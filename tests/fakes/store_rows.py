@@ -136,6 +136,7 @@ class Rows:
         return ClaimRow(
             claim.instance_id, claim.epoch, claim.host_id, claim.role, claim.wanted_revision,
             host.incarnation, host.state, discard=claim.discard, host_fenced=host.fenced,
+            host_edition=host.seen_edition,
         )  # fmt: skip
 
     def then(self, key: Key, revision: int) -> Record | None:

@@ -70,8 +70,9 @@ def _leaving(claim: ClaimRow, host_edition: int) -> ClaimChange:
 
 
 def moved_on(situation: Situation, now_s: float) -> Item | None:
-    """A build whose host is fenced is placed again. The claim that held it is read with its host; a
-    Hello in between takes away the fence and not the claim, whose guest is erased in any case.
+    """A build whose host is fenced is placed again. The claim leaves by the edition of its host
+    that was read with it: after a Hello in between the host may make the guest, and the build
+    stays.
     """
     holder, operation = situation.holder, situation.operation
     following = after(situation.instance.standing, Event.BUILD_LOST)
@@ -108,4 +109,5 @@ def _begun(holder: ClaimRow) -> ClaimChange:
         NOTHING,
         epoch=holder.epoch,
         discard=True,
+        host_edition=holder.host_edition,
     )

@@ -134,7 +134,8 @@ class ClaimRow:
     """A host's claim for an instance. `wanted_revision`: the commit that last changed what is
     wanted under it.
 
-    `host_incarnation`, `host_state` and `host_fenced` are those of its host, read with it.
+    `host_incarnation`, `host_state` and `host_fenced` are those of its host, read with it, and
+    `host_edition` is the writing of the host that said so, 0 where no commit may stand on them.
     `discard` is the recorded word that the guest's disk may be erased. Source: MECHANICS C7.
     """
 
@@ -147,6 +148,7 @@ class ClaimRow:
     host_state: HostState
     discard: bool = False
     host_fenced: bool = False
+    host_edition: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from services.conductor.logic.items import ClaimAct, ClaimChange, Committed, Ite
 from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Caller, HostRow, Situation
+from services.conductor.logic.steps import MoveOn
 from services.domain.errors import WrongState
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ClaimRole, HostState
@@ -327,6 +328,24 @@ async def test_a_build_moves_on_from_a_host_only_once_it_is_fenced(place: Place)
         assert now.instance.standing.state is State.REQUESTED
         assert now.instance.attempt == 2
         assert [(c.role, c.discard) for c in now.claims] == [(ClaimRole.LEAVING, True)]
+
+
+async def test_a_build_does_not_move_on_from_a_host_that_greets_meanwhile(place: Place) -> None:
+    """It may begin the guest now: what was read before its greeting is no ground any more. C3."""
+    async with conductor(place.url, Sent()) as made:
+        await made.greeter.greet(hello())
+        ids = await catalog(made)
+        instance_id = (await made.instances.create(asked(), new_instance("web", ids))).resource.id
+        await made.decider.decide([Decision(instance_id, 1, "h1", 1, {})])
+        silence(place)
+        await down_by_rows(made)
+        await fence(made)
+        read = await look(made, instance_id)
+        await made.greeter.greet(hello())
+        await made.advancer._end(MoveOn(read))
+        now = await look(made, instance_id)
+        assert now.instance.standing.state is State.BUILDING
+        assert [(c.role, c.discard) for c in now.claims] == [(ClaimRole.HOLDER, False)]
 
 
 async def advanced(made: Conductor, instance_id: str) -> None:

@@ -33,7 +33,7 @@ SELECT i.*, (SELECT n.revision FROM counter n) AS head,
        (SELECT row(o.body, o.version, o.revision, o.deadline_at <= now()) FROM operation o
          WHERE o.resource_id = i.id::text AND NOT o.finished) AS operation,
        ARRAY(SELECT row(c.epoch, c.host_id, c.role, c.wanted_revision, h.incarnation, h.state,
-                        c.discard, h.fenced = h.incarnation)
+                        c.discard, h.fenced = h.incarnation, h.edition)
                FROM claim c JOIN host h ON h.id = c.host_id
               WHERE c.instance_id = i.id ORDER BY c.epoch) AS claims
   FROM instance i WHERE i.id = ANY ($1::uuid[])
@@ -93,10 +93,9 @@ def _situation(row: Any) -> Situation:
                 wanted,
                 incarnation,
                 HostState(state),
-                discard,
-                fenced,
+                *rest,
             )
-            for epoch, host_id, role, wanted, incarnation, state, discard, fenced in row["claims"]
+            for epoch, host_id, role, wanted, incarnation, state, *rest in row["claims"]
         ),
         head_revision=row["head"],
         overdue=overdue,
