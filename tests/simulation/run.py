@@ -20,9 +20,10 @@ from tests.checkers.history import History, HostEvent
 from tests.checkers.past import Past
 from tests.checkers.placement import true_rows
 from tests.simulation import nemesis
+from tests.simulation.clients import Work
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.users import User, Watcher, Work
+from tests.simulation.users import User, Watcher
 from tests.simulation.world import Shape, World
 
 QUIET_S_MAX = 1800.0

@@ -7,17 +7,13 @@ Owns what they were told. Judges nothing.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from google.protobuf import duration_pb2, field_mask_pb2
 from stead.v1 import instance_pb2
 
-from services.api.flows.ports import Accepted
+from services.api.flows.ports import Row
 from services.api.flows.watch_rows import (
     Bookmark,
     Changed,
@@ -28,10 +24,10 @@ from services.api.flows.watch_rows import (
     WatchEvent,
     watch_rows,
 )
-from services.api.logic.caller import Caller, Role
 from services.domain.errors import CloudError, Unavailable
 from services.domain.kinds import ResourceKind
-from tests.checkers.history import Call, Ending, Mark, Seen, Sign
+from tests.checkers.history import Ending, Mark, Seen, Sign
+from tests.simulation.clients import Client, Work, caller_of
 from tests.simulation.parts import PAGE_KEY, ApiDoor
 from tests.simulation.world import World
 
@@ -43,31 +39,11 @@ SILENCE_S = 12.0
 RESUMED = frozenset("WATCH_TOO_SLOW API_STOPPING TOKEN_EXPIRED LANE_FULL TOO_MANY_WATCHES".split())
 
 
-@dataclass(slots=True)
-class Work:
-    """What is left to be asked for, and what came of it."""
-
-    left: int
-    calls: list[Call] = field(default_factory=list)
-    seen: list[Seen | Mark] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
-
-
-def caller_of(project_id: str, *, admin: bool = False) -> Caller:
-    """Somebody of a project, or of the cloud."""
-    role = Role.CLOUD_ADMIN if admin else Role.MEMBER
-    return Caller(f"user of {project_id}", project_id, role, math.inf)
-
-
-class User:
+class User(Client):
     """One user of a project: one wish at a time."""
 
     def __init__(self, world: World, work: Work, name: str, project_id: str) -> None:
-        self._world = world
-        self._work = work
-        self._name = name
-        self._rng: Random = world.draws(name)
-        self._caller = caller_of(project_id)
+        super().__init__(world, work, name, caller_of(project_id))
         self._known: dict[str, int] = {}
         self._serial = 0
 
@@ -76,10 +52,10 @@ class User:
         while self._work.left > 0:
             self._work.left -= 1
             await self._one()
-            await asyncio.sleep(self._rng.expovariate(1.0))
+            await asyncio.sleep(self.rng.expovariate(1.0))
 
     async def _one(self) -> None:
-        rng, known = self._rng, self._known
+        rng, known = self.rng, self._known
         if not known or (len(known) < LIVING_MAX and rng.random() < 0.4):
             await self._create()
             return
@@ -98,7 +74,7 @@ class User:
         await self._ask("UpdateInstance" if move == "Rename" else f"{move}Instance", wish, chosen)
 
     def _wish(self, move: str, instance_id: str) -> Any:
-        request_id, rng = self._world.ids.new_id(), self._rng
+        request_id, rng = self._world.ids.new_id(), self.rng
         if move == "Rename":
             return instance_pb2.UpdateInstanceRequest(
                 request_id=request_id, id=instance_id, name=self._name_of_a_new(),
@@ -122,7 +98,7 @@ class User:
 
     def _name_of_a_new(self) -> str:
         self._serial += 1
-        luck = self._rng.random()
+        luck = self.rng.random()
         if luck < 0.03:
             return "twice"
         prefix = "fail-" if luck < 0.08 else "flaky-" if luck < 0.13 else ""
@@ -142,9 +118,9 @@ class User:
         """Not a mutation."""
         try:
             row = await self._world.ask(
-                self._rng.choice(self._world.apis),
+                self.rng.choice(self._world.apis),
                 lambda door: door.conductor.row_read(
-                    self._caller, ResourceKind.INSTANCE, instance_id
+                    self.caller, ResourceKind.INSTANCE, instance_id
                 ),
             )
         except CloudError:
@@ -152,63 +128,38 @@ class User:
         if row is None or row.deleted:
             self._known.pop(instance_id, None)
         else:
-            self._learn(row.body)
+            self.learn(row)
 
-    def _learn(self, body: bytes) -> None:
-        instance = instance_pb2.Instance.FromString(body)
+    def learn(self, row: Row) -> None:
+        """Keeps what it knows of its instances."""
+        instance = instance_pb2.Instance.FromString(row.body)
         if instance.state == State.INSTANCE_STATE_DELETED:
             self._known.pop(instance.id, None)
         else:
             self._known[instance.id] = instance.state
 
+    def refused(self, resource_id: str, reason: str) -> None:
+        """Nobody asks for what is gone."""
+        if reason == "INSTANCE_NOT_FOUND":
+            self._known.pop(resource_id, None)
+
     async def _ask(self, method: str, wish: Any, resource_id: str) -> None:
-        rng = self._rng
+        rng = self.rng
         if rng.random() < 0.05:
             # Twice at once, as by a client that does not wait for its first try.
-            twin = asyncio.create_task(self._try(method, wish, resource_id))
-            known = await self._until_known(method, wish, resource_id)
+            twin = asyncio.create_task(self.once(method, wish, resource_id))
+            call = await self.until_known(method, wish, resource_id)
             await twin
         else:
-            known = await self._until_known(method, wish, resource_id)
+            call = await self.until_known(method, wish, resource_id)
+        known = call.ending is Ending.OK
         if known and rng.random() < 0.06:
-            await self._try(method, wish, resource_id)
+            await self.once(method, wish, resource_id)
         if known and rng.random() < 0.03 and method == "CreateInstance":
             other = instance_pb2.CreateInstanceRequest()
             other.CopyFrom(wish)
             other.name += "-other"
-            await self._try(method, other, resource_id)
-
-    async def _until_known(self, method: str, wish: Any, resource_id: str) -> bool:
-        for again in range(TRIES_MAX):
-            call = await self._try(method, wish, resource_id)
-            if call.ending is not Ending.UNKNOWN:
-                return call.ending is Ending.OK
-            await asyncio.sleep(min(4.0, 0.1 * 2**again) * self._rng.uniform(0.5, 1.0))
-        return False
-
-    async def _try(self, method: str, wish: Any, resource_id: str) -> Call:
-        world, loop = self._world, self._world.loop
-        invoked_s, ending, reason, operation_id = loop.time(), Ending.OK, "", ""
-        try:
-            accepted: Accepted = await world.ask(
-                self._rng.choice(world.apis),
-                lambda door: door.conductor.wish_accept(self._caller, wish),
-            )
-        except CloudError as error:
-            reason = error.reason
-            ending = Ending.UNKNOWN if isinstance(error, Unavailable) else Ending.REFUSED
-            if reason == "INSTANCE_NOT_FOUND":
-                self._known.pop(resource_id, None)
-        else:
-            resource_id = accepted.resource.id
-            operation_id = accepted.operation.id if accepted.operation else ""
-            self._learn(accepted.resource.body)
-        call = Call(
-            self._name, method, self._caller.project_id, wish.request_id, fingerprint(wish),
-            invoked_s, loop.time(), ending, reason, resource_id, operation_id,
-        )  # fmt: skip
-        self._work.calls.append(call)
-        return call
+            await self.once(method, other, resource_id)
 
 
 class Watcher:
@@ -286,11 +237,3 @@ class Watcher:
 
     def _note(self, sign: Sign, revision: int = 0) -> None:
         self._work.seen.append(Mark(self.name, sign, revision, self._project_id))
-
-
-def fingerprint(wish: Any) -> str:
-    """Names what was asked for, whoever asks and under whatever request id."""
-    content = type(wish)()
-    content.CopyFrom(wish)
-    content.request_id = ""
-    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,95 @@
+"""Whoever asks a simulated cloud for something: again with the same request id while nobody knows,
+and each try written down. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from services.api.flows.ports import Accepted, Row
+from services.api.logic.caller import Caller, Role
+from services.domain.errors import CloudError, Unavailable
+from tests.checkers.history import Call, Ending, Mark, Seen
+from tests.simulation.world import World
+
+TRIES_MAX = 12
+
+
+@dataclass(slots=True)
+class Work:
+    """What is left to be asked for, and what came of it."""
+
+    left: int
+    calls: list[Call] = field(default_factory=list)
+    seen: list[Seen | Mark] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def caller_of(project_id: str, *, admin: bool = False) -> Caller:
+    """Somebody of a project, or of the cloud."""
+    role = Role.CLOUD_ADMIN if admin else Role.MEMBER
+    return Caller(f"user of {project_id}", project_id, role, math.inf)
+
+
+class Client:
+    """One who asks in the name of a caller."""
+
+    def __init__(self, world: World, work: Work, name: str, caller: Caller) -> None:
+        self.caller = caller
+        self._world = world
+        self._work = work
+        self._name = name
+        self.rng: Random = world.draws(name)
+
+    async def until_known(self, method: str, wish: Any, resource_id: str) -> Call:
+        """The first try whose outcome is known, or the last one."""
+        call = await self.once(method, wish, resource_id)
+        for again in range(1, TRIES_MAX):
+            if call.ending is not Ending.UNKNOWN:
+                break
+            await asyncio.sleep(min(4.0, 0.05 * 2**again) * self.rng.uniform(0.5, 1.0))
+            call = await self.once(method, wish, resource_id)
+        return call
+
+    async def once(self, method: str, wish: Any, resource_id: str) -> Call:
+        """One try, at any api."""
+        world, loop = self._world, self._world.loop
+        invoked_s, ending, reason, operation_id, version = loop.time(), Ending.OK, "", "", 0
+        try:
+            accepted: Accepted = await world.ask(
+                self.rng.choice(world.apis),
+                lambda door: door.conductor.wish_accept(self.caller, wish),
+            )
+        except CloudError as error:
+            reason = error.reason
+            ending = Ending.UNKNOWN if isinstance(error, Unavailable) else Ending.REFUSED
+            self.refused(resource_id, reason)
+        else:
+            resource_id, version = accepted.resource.id, accepted.resource.version
+            operation_id = accepted.operation.id if accepted.operation else ""
+            self.learn(accepted.resource)
+        call = Call(
+            self._name, method, self.caller.project_id, wish.request_id, fingerprint(wish),
+            invoked_s, loop.time(), ending, reason, resource_id, operation_id, version,
+        )  # fmt: skip
+        self._work.calls.append(call)
+        return call
+
+    def learn(self, row: Row) -> None:
+        """What an answer shows."""
+
+    def refused(self, resource_id: str, reason: str) -> None:
+        """What a refusal shows."""
+
+
+def fingerprint(wish: Any) -> str:
+    """Names what was asked for, whoever asks and under whatever request id."""
+    content = type(wish)()
+    content.CopyFrom(wish)
+    content.request_id = ""
+    return hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
