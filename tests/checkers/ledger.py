@@ -111,7 +111,7 @@ def _limits(past: Past) -> Iterator[str]:
 
 def held_by_the_dead(past: Past) -> Iterator[str]:
     """I5: what is ERROR or DELETED holds nothing: no guest, and no claim but one that leaves a host
-    which is not there to be told.
+    which is not there to be told. What an evacuation left is kept until the instance is deleted.
     """
     for row in past.instances.values():
         state = standing_of(row).state
@@ -119,6 +119,8 @@ def held_by_the_dead(past: Past) -> Iterator[str]:
             continue
         for (instance_id, epoch), claim in past.claims_of.get(str(row["id"]), []):
             leaves = int(claim["role"]) == ClaimRole.LEAVING
+            if leaves and not claim.get("discard", True) and state is State.ERROR:
+                continue
             if not leaves or past.is_up(str(claim["host_id"])):
                 yield f"{instance_id} is {state.name} and has claim {epoch}"
     gone = {i for i, r in past.instances.items() if standing_of(r).state is State.DELETED}

@@ -25,6 +25,7 @@ BEYOND = 10_000_000.0
 SOMETIMES = 5
 # What it was given from beside it is replaced in it.
 writes: Any = importlib.import_module("tests.fakes.store_writes")
+evacuation: Any = importlib.import_module("services.conductor.logic.evacuation")
 reads: Any = importlib.import_module("tests.fakes.store")
 Mutant = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -139,6 +140,11 @@ def epoch_unchecked() -> contextlib.AbstractContextManager[None]:
     return _instead(MachineDriver, "prepare_guest", prepare_guest)
 
 
+def evacuated_unfenced() -> contextlib.AbstractContextManager[None]:
+    """An instance is built elsewhere though nobody says that its old host runs nothing."""
+    return _instead(evacuation, "_alive", lambda *_: None)
+
+
 # Where schedulers that do not know of each other's choices race for little room.
 TIGHT = Shape(conductors=2, schedulers=3, hosts=1, capacity=Resources(3, 16384, 200))
 # Hosts with much to say each.
@@ -154,6 +160,7 @@ MUTANTS: dict[str, Mutant] = {
     "look-again time not set": never_looked_at_again,
     "stale observation accepted": stale_observation_accepted,
     "counter taken first": counter_taken_first,
+    "evacuation without a fence": evacuated_unfenced,
 }
 
 

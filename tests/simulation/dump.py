@@ -81,6 +81,7 @@ def _claim(claim: Any) -> dict[str, object]:
         "epoch": claim.epoch,
         "host_id": claim.host_id,
         "role": claim.role.value,
+        "discard": claim.discard,
         "wanted_revision": claim.wanted_revision,
         "incarnation": claim.incarnation,
         "sequence": claim.sequence,

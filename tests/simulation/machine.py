@@ -91,6 +91,11 @@ class Machine:
             if guest.power == Power.RUNNING:
                 self.put(replace(guest, power=Power.OFF.value))
 
+    def wipe(self) -> None:
+        """Nothing is left on its disks."""
+        self.guests.clear()
+        self.cached.clear()
+
     def switch_off(self, guest: FakeGuest) -> None:
         """Ends a guest behind the agent's back, which is told if it is there."""
         self.put(replace(guest, power=Power.OFF.value))

@@ -40,7 +40,7 @@ class Nemesis:
         menu: list[Callable[[], None]] = [
             self._kill, self._kill, self._kill, self._stop, self._part, self._part, self._nats,
             self._postgres, self._lose_answers, self._lose_power, self._slow, self._hypervisor,
-            self._poweroff, self._compact,
+            self._poweroff, self._compact, self._lose_machine,
         ]  # fmt: skip
         # Of each seed another mixture, of every fourth a mild one.
         self._menu = [fault for fault in menu if rng.random() < 0.6] or [self._kill]
@@ -148,6 +148,13 @@ class Nemesis:
         world.kill(slot)
         world.machines[slot.name].lose_power()
         world.start_in(slot, rng.choice([rng.uniform(1.0, 20.0), rng.uniform(46.0, 90.0)]))
+
+    def _lose_machine(self) -> None:
+        """Off for longer than the cloud waits; the admin brings it back."""
+        world = self._world
+        alive = sorted(world.machines.keys() - world.lost)
+        if alive and len(world.lost) < 2:
+            world.lose(self._rng.choice(alive))
 
     def _slow(self) -> None:
         network = self._world.network

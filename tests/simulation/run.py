@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -20,6 +21,7 @@ from tests.checkers.history import History, HostEvent
 from tests.checkers.past import Past
 from tests.checkers.placement import true_rows
 from tests.simulation import nemesis
+from tests.simulation.admins import Admin
 from tests.simulation.clients import Work
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
@@ -100,11 +102,15 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     watching = [world.users.spawn(w.live(), name=w.name) for w in watchers]
     users = [User(world, work, f"user-{n}", PROJECTS[n % 2]) for n in range(4)]
     living = [world.users.spawn(user.live()) for user in users]
-    hurting = world.users.spawn(evil.live()) if faults else None
+    admin = Admin(world, work)
+    others = [world.users.spawn(admin.live())]
+    if faults:
+        others.append(world.users.spawn(evil.live()))
     await asyncio.gather(*living)
-    if hurting is not None:
-        hurting.cancel()
+    for task in others:
+        task.cancel()
     evil.heal()
+    await admin.finish()
     healed_s = world.loop.time()
     quiet = await _until_quiet(world, watchers)
     await _until_heard(world, work, healed_s)
@@ -147,6 +153,12 @@ async def _until_heard(world: World, work: Work, healed_s: float) -> None:
         await asyncio.sleep(LOOK_S)
 
 
+def _is_kept(rows: Any, claim: Any) -> bool:
+    """What an evacuation left on a disk stays until its owner deletes the instance."""
+    row = rows.instances.get(claim.instance_id)
+    return not claim.discard and row is not None and not row.deleted
+
+
 def _unsettled(world: World, watchers: list[Watcher]) -> list[str]:
     """What is still to be done."""
     rows = world.store.rows
@@ -154,7 +166,7 @@ def _unsettled(world: World, watchers: list[Watcher]) -> list[str]:
     found += [
         f"a claim is {c.role.name}: {c.instance_id} {c.epoch} on {c.host_id}"
         for c in rows.claims.values()
-        if c.role.name != "HOLDER"
+        if c.role.name != "HOLDER" and not _is_kept(rows, c)
     ]
     found += [
         f"{w.name} is at {w.revision} of {rows.head}" for w in watchers if w.revision < rows.head

@@ -84,6 +84,8 @@ class World:
         self.crashes: list[str] = []
         self.slots: dict[str, Slot] = {}
         self.machines: dict[str, Machine] = {}
+        # Machines that are off until somebody brings them back.
+        self.lost: set[str] = set()
         self.flavor_id = self.ids.new_id()
         self.image_id = self.ids.new_id()
         self._build()
@@ -123,8 +125,8 @@ class World:
             self.start(slot)
 
     def start(self, slot: Slot) -> None:
-        """Starts its process, if none is there."""
-        if slot.being is not None and slot.being.alive:
+        """Starts its process, if none is there and its machine is on."""
+        if slot.name in self.lost or (slot.being is not None and slot.being.alive):
             return
         slot.starts += 1
         slot.server = Server()
@@ -147,6 +149,17 @@ class World:
         """As by SIGKILL."""
         if slot.being is not None:
             slot.being.kill()
+
+    def lose(self, host_id: str) -> None:
+        """A machine is off with all that ran on it, its disks are not lost."""
+        self.lost.add(host_id)
+        self.kill(self.slots[host_id])
+        self.machines[host_id].lose_power()
+
+    def find(self, host_id: str) -> None:
+        """It is on again."""
+        self.lost.discard(host_id)
+        self.start(self.slots[host_id])
 
     async def _live(self, slot: Slot, being: Being) -> None:
         """Runs until it dies; one that ends by itself is started again, as `stead up` does."""
