@@ -40,7 +40,7 @@ from services.conductor.flows.greet import Greeter
 from services.conductor.flows.inventory import Inventorist
 from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
-from services.conductor.flows.ports import Bus, Clock, CloudIdentity, Ids, Store
+from services.conductor.flows.ports import Bus, Clock, CloudIdentity, FenceDriver, Ids, Store
 from services.conductor.flows.read import Reader
 from services.conductor.flows.sweep import Sweeper
 from services.domain.kinds import HostState
@@ -134,9 +134,16 @@ def _acceptors(
 
 
 def join(  # noqa: PLR0913  # all that a conductor is joined over
-    settings: Settings, store: Store, nats: Bus, *, audits: AuditReads, clock: Clock, ids: Ids
+    settings: Settings,
+    store: Store,
+    nats: Bus,
+    *,
+    audits: AuditReads,
+    clock: Clock,
+    ids: Ids,
+    fences: FenceDriver | None,
 ) -> Parts:
-    """The parts of one conductor over its store and its way out."""
+    """The parts of one conductor over its store and its ways out."""
     usual, bodies = settings.usual_limits(), MessageBodies()
     committer = Committer(store, nats, settings.deadlines())
     advancer = Advancer(store, nats, committer, clock)
@@ -152,8 +159,10 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
     leaser = Leaser(store, committer, clock, lease_s=settings.lease_s)
     reader = Reader(store, bodies, usual)
     greeter = Greeter(store, committer, clock, lease_s=settings.lease_s)
-    fencing = _fencing(settings, store, committer, clock)
-
+    fencing = []
+    if fences is not None:
+        fencer = Fencer(store, committer, clock, fences, lease_s=settings.lease_s)
+        fencing = [lambda: every(LEASES_EVERY_S, fencer.fence_all)]
     sweeper = Sweeper(store, settings.request_keep_s)
 
     async def tend() -> None:
@@ -183,14 +192,10 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
     )
 
 
-def _fencing(
-    settings: Settings, store: Store, committer: Committer, clock: Clock
-) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+def _fences(settings: Settings) -> FenceDriver | None:
     if not settings.fence_program:
-        return ()
-    program = FenceProgram(settings.fence_program, settings.fence_timeout_s)
-    fencer = Fencer(store, committer, clock, program, lease_s=settings.lease_s)
-    return (lambda: every(LEASES_EVERY_S, fencer.fence_all),)
+        return None
+    return FenceProgram(settings.fence_program, settings.fence_timeout_s)
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -215,7 +220,10 @@ async def main(stop: asyncio.Event) -> None:
         stack.push_async_callback(store.close)
         nats = NatsBus(connection, cloud)
         audits = store.audits
-        parts = join(settings, store, nats, audits=audits, clock=WallClock(), ids=NewIds())
+        parts = join(
+            settings, store, nats, audits=audits, clock=WallClock(), ids=NewIds(),
+            fences=_fences(settings),
+        )  # fmt: skip
         add_figures(meters, store.operations_count, parts.ended)
         add_host_figures(meters, parts.host_states)
         inventorist = Inventorist(audits, nats)

@@ -1,7 +1,10 @@
 """Settings of the conductor: STEAD_CONDUCTOR_…"""
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+import shlex
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.conductor.logic.step_table import USUAL_DEADLINES, Deadlines
 from services.domain.resources import QuotaAmounts
@@ -9,6 +12,10 @@ from services.runtime.settings import ServiceSettings
 
 # Callers may rely on it. Source: MECHANICS B6.
 REQUEST_KEEP_S = 7 * 86_400.0
+
+
+def _words(command: object) -> object:
+    return tuple(shlex.split(command)) if isinstance(command, str) else command
 
 
 class Settings(ServiceSettings):
@@ -20,7 +27,8 @@ class Settings(ServiceSettings):
     7 days.
 
     A host that is not heard for `lease_s` is not UP; three times the pause between its beats.
-    `fence_program` is the operator's own: fixed words, to which the host's id is added; it must
+    `fence_program` is the operator's own: fixed words, as a shell splits them (with quotes, without
+    variables), to which the host's id is added; it must
     make sure within `fence_timeout_s` that the host runs nothing, and end with 0 only then.
     """
 
@@ -31,7 +39,7 @@ class Settings(ServiceSettings):
     log_keep_s: float = 3600.0
     log_bytes_max: int = 1 << 30
     lease_s: float = Field(45.0, ge=1.0)
-    fence_program: str = ""
+    fence_program: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     fence_timeout_s: float = Field(60.0, gt=0)
     deadline_placing_s: float = Field(USUAL_DEADLINES.placing_s, gt=0)
     deadline_building_s: float = Field(USUAL_DEADLINES.building_s, gt=0)

@@ -27,6 +27,7 @@ def shape_of(seed: int) -> Shape:
         hosts=hosts,
         capacity=Resources(rng.choice([4, 8, 16]), 16384, 200),
         quota=rng.choice([10, 40]),
+        switch=rng.random() < 0.5,
     )
 
 

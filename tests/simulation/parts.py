@@ -106,6 +106,25 @@ class Surroundings:
     ids: SeededIds
     rng: Random
     quota: int
+    switch: PowerSwitch | None = None
+
+
+class PowerSwitch:
+    """What fences hosts by itself, where a cloud has one: slow, and now and then out of order."""
+
+    name = "power switch"
+
+    def __init__(self, rng: Random, power_off: Callable[[str], None]) -> None:
+        self._rng = rng
+        self._power_off = power_off
+
+    async def fence(self, host_id: str) -> bool:
+        await asyncio.sleep(self._rng.uniform(0.1, 5.0))
+        if self._rng.random() < 0.2:
+            return False
+        self._power_off(host_id)
+        await asyncio.sleep(self._rng.uniform(0.0, 0.5))
+        return True
 
 
 Reach = Callable[[], tuple[Being, Server] | None]
@@ -130,8 +149,9 @@ async def run_conductor(around: Surroundings, being: Being, server: Server) -> N
     audits: Any = MemoryInventories(around.database)
     nats = NatsBus(_bus(around, being), CLOUD)
     parts = conductor_main.join(
-        settings, store, nats, audits=store, clock=RowClock(around.loop), ids=around.ids
-    )
+        settings, store, nats, audits=store, clock=RowClock(around.loop), ids=around.ids,
+        fences=around.switch,
+    )  # fmt: skip
     inventorist = Inventorist(audits, nats)
     auditing = AuditFlows(inventorist, Auditor(audits, inventorist))
     servicer = AuditingServicer(parts.flows, store, CLOUD, auditing)

@@ -42,6 +42,7 @@ class Shape:
     hosts: int = 3
     capacity: Resources = field(default_factory=lambda: Resources(8, 8192, 100))
     quota: int = 40
+    switch: bool = False
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ class World:
         self.around = Surroundings(
             self.loop, self.network, self.broker, self.database, self.ids,
             self.draws("processes"), shape.quota,
+            parts.PowerSwitch(self.draws("switch"), self.lose) if shape.switch else None,
         )  # fmt: skip
         self.users = Being(USERS, self.loop)
         self.crashes: list[str] = []
@@ -152,6 +154,8 @@ class World:
 
     def lose(self, host_id: str) -> None:
         """A machine is off with all that ran on it, its disks are not lost."""
+        if host_id in self.lost:
+            return
         self.lost.add(host_id)
         self.kill(self.slots[host_id])
         self.machines[host_id].lose_power()

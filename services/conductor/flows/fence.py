@@ -48,7 +48,11 @@ class Fencer:
         ]
         self._not_before = {id_: self._not_before.get(id_, 0.0) for id_ in wanted}
         due = [id_ for id_ in wanted if self._not_before[id_] <= now_s][:AT_ONCE_MAX]
-        await asyncio.gather(*(self._fence(id_) for id_ in due))
+        # All of them are waited for: the next round must not run a program beside itself.
+        ends = await asyncio.gather(*(self._fence(id_) for id_ in due), return_exceptions=True)
+        for host_id, end in zip(due, ends, strict=True):
+            if isinstance(end, Exception):
+                logger().warning("not fenced", host=host_id, error=repr(end))
 
     async def _fence(self, host_id: str) -> None:
         before = (await self._store.hosts_read([host_id])).get(host_id)
@@ -58,8 +62,9 @@ class Fencer:
         silent_s = (await self._store.silences_read([host_id])).get(host_id, math.inf)
         if silent_s <= self._lease_s:
             return
+        # Whatever comes of it, it is not run again and again.
+        self._not_before[host_id] = self._clock.now_s() + AGAIN_S
         if not await self._driver.fence(host_id):
-            self._not_before[host_id] = self._clock.now_s() + AGAIN_S
             return
         fence = Fence(
             before.incarnation,

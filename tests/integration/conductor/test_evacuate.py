@@ -245,9 +245,9 @@ async def test_a_stopped_instance_is_evacuated_and_stays_stopped(place: Place) -
         assert now.instance.standing == Standing(State.STOPPED, Task.NONE)
 
 
-async def down_by_rows(made: Conductor) -> None:
+async def down_by_rows(made: Conductor, host_id: str = "h1") -> None:
     """The row's body follows its column, as the leases would have it written."""
-    row = (await made.store.hosts_read(["h1"]))["h1"]
+    row = (await made.store.hosts_read([host_id]))[host_id]
     await made.committer.commit(Item(host=replace(row, state=HostState.DOWN)))
 
 

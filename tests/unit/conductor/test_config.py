@@ -64,3 +64,19 @@ def test_deadlines_are_settings_and_a_request_is_never_kept_for_less_than_seven_
     monkeypatch.delenv("STEAD_CONDUCTOR_DEADLINE_PLACING_S")
     with pytest.raises(ValidationError):
         settings(monkeypatch, STEAD_CONDUCTOR_REQUEST_KEEP_S="86400")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("", ()), (" ", ()), ("off --now 'rack 7'", ("off", "--now", "rack 7"))],
+)
+def test_the_fence_program_is_words_as_a_shell_splits_them(
+    monkeypatch: pytest.MonkeyPatch, command: str, words: tuple[str, ...]
+) -> None:
+    found = settings(monkeypatch, STEAD_CONDUCTOR_FENCE_PROGRAM=command)
+    assert found.fence_program == words
+
+
+def test_a_fence_program_with_an_open_quote_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="closing quotation"):
+        settings(monkeypatch, STEAD_CONDUCTOR_FENCE_PROGRAM="off 'rack")
