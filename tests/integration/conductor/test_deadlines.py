@@ -6,27 +6,24 @@ nothing. The cases come from the table of steps.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple
 
 import asyncpg
 import pytest
 
 from services.conductor.edges.bodies import MessageBodies
-from services.conductor.edges.store.migrate import migrate, migrations
+from services.conductor.flows.accept_evacuate import EvacuationAcceptor
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.ports import Query
 from services.conductor.logic import steps
 from services.conductor.logic.items import Item, Outcome
 from services.conductor.logic.observation import Seen
-from services.conductor.logic.rows import OperationRow, Situation
+from services.conductor.logic.rows import Caller, OperationRow, Situation
 from services.conductor.logic.step_table import ROWS, USUAL_DEADLINES
 from services.domain.instance import Action, Power, State, Task
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.operation import OperationAction as A
 from services.domain.operation import OperationState, Phase
-from tests.engines import Postgres
 from tests.integration.conductor.conftest import Place
 from tests.integration.conductor.flows import (
     Conductor,
@@ -39,8 +36,8 @@ from tests.integration.conductor.flows import (
 )
 from tests.integration.conductor.test_flow import check_books
 from tests.integration.conductor.wishes import look, prepared, running
-from tests.stores import CLOUD
 
+ADMIN = Caller("ann", "ops", cloud_admin=True)
 Begin = Callable[[Conductor], Awaitable[str]]
 
 
@@ -74,6 +71,20 @@ def switching(action: Action) -> Begin:
     return begin
 
 
+async def evacuating(made: Conductor) -> str:
+    """Its first disk stays where it was, on a host that is dead."""
+    id_ = (await prepared(made)).stranded_id
+    evacuations = EvacuationAcceptor(made.acceptance, made.advancer)
+    await evacuations.evacuate(asked("evacuate_instance", caller=ADMIN), id_)
+    return id_
+
+
+async def rebuilding(made: Conductor) -> str:
+    id_ = await evacuating(made)
+    await made.decider.decide([Decision(id_, 2, "h1", 1, {})])
+    return id_
+
+
 # How each phase begins, and in which state a silent world leaves the instance at the deadline.
 CASES: dict[tuple[A, Phase], tuple[Begin, State]] = {
     (A.CREATE_INSTANCE, Phase.PLACING): (placing, State.ERROR),
@@ -82,6 +93,8 @@ CASES: dict[tuple[A, Phase], tuple[Begin, State]] = {
     (A.START_INSTANCE, Phase.STARTING): (switching(Action.START), State.STOPPED),
     (A.STOP_INSTANCE, Phase.STOPPING): (switching(Action.STOP), State.ACTIVE),
     (A.REBOOT_INSTANCE, Phase.REBOOTING): (switching(Action.REBOOT), State.ACTIVE),
+    (A.EVACUATE_INSTANCE, Phase.PLACING): (evacuating, State.ERROR),
+    (A.EVACUATE_INSTANCE, Phase.BUILDING): (rebuilding, State.ERROR),
 }
 EVERY = pytest.mark.parametrize(
     "case", list(CASES), ids=[f"{action.name}-{phase.name}" for action, phase in CASES]
@@ -89,9 +102,7 @@ EVERY = pytest.mark.parametrize(
 
 
 def test_every_phase_of_the_table_is_tried() -> None:
-    """Evacuation is tried with its own flows: test_evacuation.py."""
-    phases = {(row.action, row.phase) for row in ROWS}
-    assert {at for at in phases if at[0].name != "EVACUATE_INSTANCE"} == set(CASES)
+    assert {(row.action, row.phase) for row in ROWS} == set(CASES)
 
 
 def overdue(place: Place, id_: str) -> None:
@@ -139,12 +150,12 @@ async def check_told(made: Conductor, operation: OperationRow, case: tuple[A, Ph
 
 
 async def confirm(made: Conductor, found: Situation) -> None:
-    """The hosts of claims that leave say, twice, that nothing of them is there."""
+    """The hosts of claims that are to go say, twice, that nothing of them is there."""
     for n in (50, 51):
         for claim in found.claims:
-            if claim.role is ClaimRole.LEAVING:
+            if claim.role is ClaimRole.LEAVING and claim.discard:
                 told = Seen(
-                    found.instance.id, claim.epoch, "h1", claim.host_incarnation, n, 0,
+                    found.instance.id, claim.epoch, claim.host_id, claim.host_incarnation, n, 0,
                     Power.OFF, absent=True,
                 )  # fmt: skip
                 await made.observer.observe([told])
@@ -168,12 +179,15 @@ async def test_what_nobody_answers_ends_at_its_deadline(
         found = await settled(place, id_)
         check_ended(place, found, case)
         await check_told(made, before.operation, case)
+        kept = [c.epoch for c in before.claims if c.role is ClaimRole.LEAVING]
+        begun = [c for c in found.claims if c.epoch not in kept]
         if case[1] in (Phase.BUILDING, Phase.REMOVING):
-            assert [(c.role, c.discard) for c in found.claims] == [(ClaimRole.LEAVING, True)]
-            assert place.sql("SELECT claim_count FROM host") == "1", "silence confirms nothing"
+            assert [(c.role, c.discard) for c in begun] == [(ClaimRole.LEAVING, True)]
+            used = "SELECT claim_count, used_vcpus FROM host WHERE id = 'h1'"
+            count, vcpus = map(int, place.sql(used).split("|"))
             await confirm(made, found)
-            assert (await now(place, id_)).claims == ()
-            assert place.sql("SELECT used_vcpus FROM host") == "0"
+            assert [c.epoch for c in (await now(place, id_)).claims] == kept
+            assert place.sql(used) == f"{count - 1}|{vcpus - 1}", "silence confirmed nothing"
             check_books(place)
 
 
@@ -312,35 +326,3 @@ async def test_a_read_operation_tells_its_next_look_and_its_tries(place: Place) 
             assert (record.id, record.looks) == (other.operation.id, looks)
             # A list is true to a revision, and a look makes none.
             assert (record.next_look_us > 1_700_000_000_000_000) == bool(looks)
-
-
-async def test_what_was_under_way_before_the_release_has_a_deadline(server: Postgres) -> None:
-    """The migration fills it: an operation from before is given up as well, though not at once."""
-    server.sql("CREATE DATABASE undated")
-    connection = await asyncpg.connect(server.url("undated"))
-    await connection.execute(
-        "CREATE TABLE schema_migration (number integer PRIMARY KEY, name text NOT NULL,"
-        " checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    for number, title, sql in migrations()[:6]:
-        await connection.execute(sql)
-        checksum = hashlib.sha256(sql.encode()).hexdigest()
-        await connection.execute(
-            "INSERT INTO schema_migration VALUES ($1, $2, $3)", number, title, checksum
-        )
-    for finished in (False, True):
-        await connection.execute(
-            "INSERT INTO operation (id, project_id, resource_id, action, state, phase, tries,"
-            " finished, look_again_at, version, revision, body)"
-            " VALUES (gen_random_uuid(), 'p', 'r', 1, 1, 1, 0, $1, now(), 1, 1, '')",
-            finished,
-        )
-    await migrate(server.url("undated"), CLOUD)
-    rows = await connection.fetch(
-        "SELECT finished, extract(epoch FROM deadline_at - now())::float8 AS left_s"
-        " FROM operation ORDER BY finished"
-    )
-    await connection.close()
-    server.sql("DROP DATABASE undated")
-    assert [row["finished"] for row in rows] == [False, True]
-    assert max(astuple(USUAL_DEADLINES)) < rows[0]["left_s"] < 5000

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from services.conductor.flows.decide import Decision
 from services.domain.instance import Power, State, Task
+from services.domain.kinds import ClaimRole
 from services.domain.operation import OperationAction as A
 from services.domain.operation import OperationState, Phase
 from tests.integration.conductor.conftest import Place
@@ -20,7 +21,11 @@ ENDS = {
     A.START_INSTANCE: State.ACTIVE,
     A.STOP_INSTANCE: State.STOPPED,
     A.REBOOT_INSTANCE: State.ACTIVE,
+    A.EVACUATE_INSTANCE: State.ACTIVE,
 }
+HELD, KEPT = (ClaimRole.HOLDER, False), (ClaimRole.LEAVING, False)
+# What is left of each action, where it is not the one claim of the instance.
+CLAIMS = {A.DELETE_INSTANCE: [], A.EVACUATE_INSTANCE: [KEPT, HELD]}
 
 
 async def step(place: Place, made: Conductor) -> None:
@@ -31,8 +36,9 @@ async def step(place: Place, made: Conductor) -> None:
 
 async def answer(place: Place, made: Conductor, id_: str, twice: int) -> None:
     """What the scheduler and the host say, each word twice."""
+    attempt = (await now(place, id_)).instance.attempt
     for _ in range(2):
-        await made.decider.decide([Decision(id_, 1, "h1", 1, {})])
+        await made.decider.decide([Decision(id_, attempt, "h1", 1, {})])
     found = await now(place, id_)
     if found.holder is None:
         return
@@ -64,6 +70,5 @@ async def test_each_step_taken_twice_still_succeeds(place: Place, case: tuple[A,
         f"SELECT state FROM operation WHERE resource_id = '{id_}' AND action = {case[0].value}"
     )
     assert states == str(OperationState.DONE.value)
-    claims = 0 if case[0] is A.DELETE_INSTANCE else 1
-    assert len(found.claims) == claims
+    assert [(c.role, c.discard) for c in found.claims] == CLAIMS.get(case[0], [HELD])
     check_books(place)

@@ -106,8 +106,8 @@ async def running(made: Conductor, name: str, ids: tuple[str, str], host_id: str
 
 
 async def look(made: Conductor, instance_id: str, sequence: int, **changes: Any) -> Seen:
-    """What its host sees of a guest: that it runs, if not said otherwise."""
-    claim = (await made.store.situations_read([instance_id]))[instance_id].claims[0]
+    """What the host of its newest claim sees of a guest: that it runs, if not said otherwise."""
+    claim = (await made.store.situations_read([instance_id]))[instance_id].claims[-1]
     values = {"applied_generation": 0, "power": Power.RUNNING, "absent": False} | changes
     return Seen(instance_id, claim.epoch, claim.host_id, claim.host_incarnation, sequence, **values)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.conductor.logic import lifecycle, power
+from services.conductor.logic import evacuation, lifecycle, power
 from services.conductor.logic.items import ClaimAct, Item
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.operations import Author, new_operation
 from services.conductor.logic.rows import (
     NEW_STANDING,
     ClaimRow,
+    Fence,
+    HostRow,
     ImageReference,
     InstanceRow,
     OperationRow,
@@ -18,9 +20,9 @@ from services.conductor.logic.rows import (
     Wanted,
 )
 from services.domain.instance import Action, Illegal, Power
-from services.domain.kinds import Architecture, ClaimRole, HostState, ImageKind
+from services.domain.kinds import Architecture, ClaimRole, FenceKind, HostState, ImageKind
 from services.domain.operation import OperationAction
-from services.domain.resources import Resources
+from services.domain.resources import NOTHING, Overcommit, Resources
 from services.runtime.ids import new_id
 
 POWER_OPERATIONS = {
@@ -99,7 +101,10 @@ def applied(situation: Situation, item: Item | None) -> Situation:
             claims = [c for c in claims if c.epoch != change.epoch]
         elif change.act is ClaimAct.LEAVE:
             claims = [
-                replace(c, role=ClaimRole.LEAVING) if c.epoch == change.epoch else c for c in claims
+                replace(c, role=ClaimRole.LEAVING, discard=c.discard or change.discard)
+                if c.epoch == change.epoch
+                else c
+                for c in claims
             ]
     operation = situation.operation
     for changed in item.operations:
@@ -146,3 +151,28 @@ def stopped() -> Situation:
     situation = active()
     off = seen(situation.instance, 2, power=Power.OFF)
     return applied(situation, lifecycle.observed(situation, off, 3.5))
+
+
+def evacuating() -> Situation:
+    """An instance that ran on h1, which is DOWN and fenced, waits for another host."""
+    situation = active()
+    operation = begun(situation, OperationAction.EVACUATE_INSTANCE)
+    item = evacuation.evacuated(situation, {"h1": dead_host()}, operation)
+    assert isinstance(item, Item)
+    return applied(situation, item)
+
+
+def rebuilding() -> Situation:
+    """The same, under a claim of h2."""
+    situation = evacuating()
+    return applied(situation, lifecycle.claimed(situation, "h2", 5.0))
+
+
+def dead_host(host_id: str = "h1") -> HostRow:
+    """A host that is DOWN, and fenced."""
+    return HostRow(
+        id=host_id, seen_edition=3, machine_id="m", boot_id="b", state=HostState.DOWN, enabled=True,
+        incarnation=1, capacity=Resources(8, 8, 8), reserved=NOTHING, overcommit=Overcommit(),
+        target=Resources(8, 8, 8), capabilities=b"", agent_version="1", created_at_s=1.0,
+        fence=Fence(1, FenceKind.VOUCHED, "ann", "burnt", 4.0),
+    )  # fmt: skip
