@@ -96,7 +96,9 @@ class Advancer:
             elif isinstance(step, LetGo | MoveOn | GiveUp):
                 ends.append(step)
         # First, since it needs no bus: with that gone for good a deadline still ends what waits.
-        await asyncio.gather(*(self._end(step) for step in ends))
+        for end in await asyncio.gather(*map(self._end, ends), return_exceptions=True):
+            if isinstance(end, Exception):
+                logger().warning("not ended, tried again at its next look", error=repr(end))
         if places:
             # The commit beside which these were read, whoever made it: a refusal has to know it.
             head = max(situation.head_revision for situation in situations.values())
@@ -108,7 +110,8 @@ class Advancer:
     async def _end(self, step: LetGo | MoveOn | GiveUp) -> None:
         situation, now_s = step.situation, self._clock.now_s()
         if isinstance(step, LetGo):
-            item, event = lifecycle.deleted_on_lost_host(situation, now_s), "let go"
+            gone = lifecycle.deleted_on_lost_host(situation, now_s)
+            item, event = gone or overdue.given_up(situation, now_s), "let go"
         elif isinstance(step, MoveOn):
             item, event = evacuation.moved_on(situation, now_s), "its host is fenced: placed again"
         else:

@@ -30,6 +30,12 @@ def given_up(situation: Situation, now_s: float) -> Item | None:
     operation = situation.operation
     if operation is None or not situation.overdue:
         return None
+    # Rows that no flow of stead leaves so are not mended here; the operation ends all the same.
+    alone = Item(operations=(ended_overdue(operation, now_s),))
+    return _undone(situation, operation, now_s) or alone
+
+
+def _undone(situation: Situation, operation: OperationRow, now_s: float) -> Item | None:
     if operation.action is OperationAction.DELETE_INSTANCE:
         return deleted_on_lost_host(situation, now_s)
     if operation.phase in (Phase.PLACING, Phase.BUILDING):

@@ -20,6 +20,7 @@ from services.conductor.logic.items import Item, Outcome
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Caller, OperationRow, Situation
 from services.conductor.logic.step_table import ROWS, USUAL_DEADLINES
+from services.domain.errors import NoCapacity
 from services.domain.instance import Action, Power, State, Task
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.operation import OperationAction as A
@@ -270,6 +271,27 @@ async def test_a_deadline_ends_what_waits_though_the_bus_is_gone_for_good(place:
         await made.advancer.reconcile()
         check_ended(place, await settled(place, id_), (A.CREATE_INSTANCE, Phase.BUILDING))
         assert (await now(place, other.resource.id)).operation is not None
+
+
+async def test_an_end_that_cannot_be_committed_holds_up_no_other_of_its_round(
+    place: Place,
+) -> None:
+    """What waits for a host beside it is asked for all the same."""
+    bus = Sent()
+    async with conductor(place.url, bus) as made:
+        id_ = await building(made)
+        ids = await catalog(made, suffix="-2")
+        other = await made.instances.create(asked(), new_instance("waits", ids))
+        overdue(place, id_)
+        bus.places.clear()
+
+        async def full(*_: object) -> Outcome:
+            raise NoCapacity("LANE_FULL", "too much at once")
+
+        made.advancer._committer.commit = full  # type: ignore[method-assign]  # this one is the test's
+        await made.advancer._round([id_, other.resource.id])
+        assert [row.id for row, _ in bus.places] == [other.resource.id]
+        assert (await now(place, id_)).operation is not None
 
 
 @EVERY

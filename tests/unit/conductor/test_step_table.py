@@ -202,12 +202,26 @@ def end(situation: Situation) -> Item | None:
     """What is committed for a step that ends an operation."""
     step = steps.next_step(situation)
     if isinstance(step, steps.LetGo):
-        return lifecycle.deleted_on_lost_host(situation, 9.0)
+        gone = lifecycle.deleted_on_lost_host(situation, 9.0)
+        return gone or overdue.given_up(situation, 9.0)
     return overdue.given_up(situation, 9.0) if isinstance(step, steps.GiveUp) else None
 
 
 def test_what_is_not_overdue_is_not_given_up() -> None:
     assert overdue.given_up(building(), 9.0) is None
+
+
+@EVERY
+def test_whatever_its_instance_looks_like_an_operation_ends_at_its_deadline(row: Row) -> None:
+    """Rows that no flow leaves so: the instance is not touched, and nobody waits for ever."""
+    situation = STARTS[row.action, row.phase]()
+    idle = replace(situation.instance, standing=active().instance.standing)
+    item = end(replace(situation, instance=idle, claims=(), overdue=True))
+    assert item is not None
+    (over,) = item.operations
+    assert over.fault is not None
+    assert over.fault.reason == "OPERATION_OVERDUE"
+    assert item.instance is None
 
 
 def test_the_last_failure_is_told_when_time_is_up() -> None:
