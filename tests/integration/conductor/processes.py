@@ -52,11 +52,17 @@ class Process:
             "STEAD_CONDUCTOR_POSTGRES_URL": place.url,
         }
 
-    async def start(self) -> None:
+    async def start(self, module: str = "services.conductor", *words: str) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.conductor", env=self._environment, stderr=log
+                sys.executable, "-m", module, *words, env=self._environment, stderr=log
             )
+
+    async def exited(self) -> int:
+        """The exit code of one that ends by itself."""
+        assert self._process is not None
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._process.wait()
 
     async def kill(self) -> None:
         assert self._process is not None
@@ -141,7 +147,7 @@ class Cloud:
             epoch=wanted.epoch,
             applied_generation=0 if fails else wanted.generation,
             power=instance_pb2.INSTANCE_POWER_OFF
-            if absent
+            if absent or not wanted.spec.run
             else instance_pb2.INSTANCE_POWER_RUNNING,
             absent=absent,
         )
