@@ -21,8 +21,8 @@ test: setup ## All tests but the slow ones; figures in build/test.json
 test-all: setup ## All tests, with a fresh Debian and everything slow; figures in build/test-all.json
 	@$(VENV)/python scripts/run_tests.py test-all $(ARGS)
 
-sim: setup ## Simulates a cloud of each seed and judges it (SEEDS=n OPS=m, or SEED=s); figures in build/sim.json
-	@$(VENV)/python -m tests.simulation --ops $(or $(OPS),100) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+sim: setup ## Simulates a cloud of each seed and judges it (SEEDS=n OPS=m, or SEED=s; RESTORED=1); figures in build/sim.json
+	@$(VENV)/python -m tests.simulation $(if $(RESTORED),--restored) --ops $(or $(OPS),100) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
 
 chaos: setup ## Breaks a cloud of processes and judges it (MINUTES=n SEED=s); figures in build/chaos.json
 	@$(VENV)/python -m tests.chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))

@@ -67,7 +67,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         connection_age_s=settings.connection_age_s,
         connection_age_grace_s=settings.connection_age_grace_s,
     )
-    ingress = ingress_server(ComputeIngress(records, store=store, tickets=tickets, clock=clock))
+    ingress = ingress_server(
+        ComputeIngress(records, feed, store=store, tickets=tickets, clock=clock)
+    )
     public.add_insecure_port(settings.listen)
     ingress.add_insecure_port(settings.ingress_listen)
     forever = (

@@ -126,5 +126,7 @@ def held_by_the_dead(past: Past) -> Iterator[str]:
     gone = {i for i, r in past.instances.items() if standing_of(r).state is State.DELETED}
     for (instance_id, epoch), guests in past.guests.items():
         for guest in guests:
+            if guest.get("quarantined"):
+                continue
             if instance_id in gone and past.is_up(str(guest["host_id"])):
                 yield f"{instance_id} is DELETED and has a guest {epoch} on {guest['host_id']}"

@@ -17,8 +17,10 @@ from services.domain.resources import Resources
 from tests.checkers.checks import check
 from tests.fakes.store import MemoryStore
 from tests.fakes.store_rows import Rows
+from tests.simulation.database import Database
 from tests.simulation.machine import MachineDriver
-from tests.simulation.run import run_seed
+from tests.simulation.restore import judged
+from tests.simulation.run import Told, run_seed
 from tests.simulation.world import Shape
 
 BEYOND = 10_000_000.0
@@ -145,11 +147,28 @@ def evacuated_unfenced() -> contextlib.AbstractContextManager[None]:
     return _instead(evacuation, "_alive", lambda *_: None)
 
 
+def history_ignored() -> contextlib.AbstractContextManager[None]:
+    """A database that was set back goes on under its old name, and counts on from there: either of
+    the two, its history id and its leap, would be guard enough.
+    """
+
+    def set_back(self: Database) -> None:
+        self.store.rows = self._kept.copy()
+
+    return _instead(Database, "set_back", set_back)
+
+
 # Where schedulers that do not know of each other's choices race for little room.
 TIGHT = Shape(conductors=2, schedulers=3, hosts=1, capacity=Resources(3, 16384, 200))
 # Hosts with much to say each.
 TALKATIVE = Shape(hosts=2, capacity=Resources(12, 12_288, 150))
-SHAPES = {"ledger's guards dropped": TIGHT, "stale observation accepted": TALKATIVE}
+# Where the database is set back to a backup once.
+RESTORED = Shape(restored=True)
+SHAPES = {
+    "history id ignored": RESTORED,
+    "ledger's guards dropped": TIGHT,
+    "stale observation accepted": TALKATIVE,
+}
 
 MUTANTS: dict[str, Mutant] = {
     "epoch check off": epoch_unchecked,
@@ -161,7 +180,15 @@ MUTANTS: dict[str, Mutant] = {
     "stale observation accepted": stale_observation_accepted,
     "counter taken first": counter_taken_first,
     "evacuation without a fence": evacuated_unfenced,
+    "history id ignored": history_ignored,
 }
+
+
+def wrongs_of(told: Told) -> list[str]:
+    """What the checkers say of a run; where the database was set back, of the time after."""
+    if told.restored is not None:
+        return judged(told.history, told.restored)
+    return [f"{one.invariant}: {one.text}" for one in check(told.history)]
 
 
 def found_by(name: str, seeds: Sequence[int], ops: int) -> tuple[int, list[str]]:
@@ -169,7 +196,7 @@ def found_by(name: str, seeds: Sequence[int], ops: int) -> tuple[int, list[str]]
     for seed in seeds:
         with MUTANTS[name]():
             told = run_seed(seed, ops, shape=SHAPES.get(name))
-        found = sorted({one.invariant for one in check(told.history)})
+        found = sorted({wrong.partition(":")[0] for wrong in wrongs_of(told)})
         if found or told.troubles:
             return seed, [*found, *(str(trouble) for trouble in told.troubles)]
     return -1, []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.checkers.checks import check
-from tests.checkers.mutants import MUTANTS, SHAPES, found_by
+from tests.checkers.mutants import MUTANTS, SHAPES, found_by, wrongs_of
 from tests.simulation.run import run_seed
 
 SEEDS = range(1, 13)
@@ -26,4 +25,4 @@ def test_simulation_finds_the_mutant(name: str) -> None:
 def test_without_the_mutant_its_own_shape_breaks_nothing(name: str) -> None:
     """What is found is the mutant's doing."""
     told = run_seed(1, OPS, shape=SHAPES[name])
-    assert check(told.history) == []
+    assert wrongs_of(told) == []

@@ -7,6 +7,7 @@ and what is asked of single rows. Does not own pages (`store_pages`). Source: ME
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -124,7 +125,8 @@ class MemoryStore(Writer):
     async def changes_read(self, after_revision: int, limit: int) -> ChangePage:
         rows = self.rows
         whole = after_revision >= rows.compacted
-        found = rows.log[after_revision : after_revision + limit] if whole else ()
+        first = bisect_right(rows.log, after_revision, key=lambda record: record.revision)
+        found = rows.log[first : first + limit] if whole else ()
         return ChangePage(tuple(found), rows.head, rows.compacted)
 
     async def hosts_read(self, host_ids: Sequence[str]) -> dict[str, HostRow]:

@@ -119,7 +119,7 @@ class Rows:
             name: dict(getattr(self, name))
             for name in (
                 "instances", "names", "operations", "under_way", "claims", "hosts", "leases",
-                "catalog", "projects", "requests", "requested_at_s",
+                "catalog", "projects", "requests", "requested_at_s", "roads",
             )
         }  # fmt: skip
         histories = defaultdict(list, {k: list(v) for k, v in self.histories.items()})

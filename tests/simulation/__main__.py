@@ -12,7 +12,8 @@ import secrets
 import sys
 from pathlib import Path
 
-from tests.simulation.seeds import Tally, judged, run_seeds
+from tests.simulation.nemesis import shape_of
+from tests.simulation.seeds import Tally, judged, restored, run_seeds
 
 BUILD = Path("build")
 
@@ -24,15 +25,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one seed, again")
     parser.add_argument("--ops", type=int, default=100, help="operations of each seed")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--restored", action="store_true", help="set the database back once")
     asked = parser.parse_args()
+    shaped = restored if asked.restored else shape_of
     if asked.seed is not None:
-        found = judged(asked.seed, asked.ops)
-        tally = Tally(ops=asked.ops)
+        found = judged(asked.seed, asked.ops, shaped)
+        tally = Tally(asked.ops, " RESTORED=1" if asked.restored else "")
         tally.add(found)
         print(f"seed {found.seed} ops {asked.ops} trace {found.trace} faults {found.faults}")
     else:
         first = secrets.randbits(40)
-        tally = run_seeds(first, asked.ops, least=asked.seeds, workers=asked.workers)
+        tally = run_seeds(first, asked.ops, least=asked.seeds, workers=asked.workers, shaped=shaped)
     BUILD.mkdir(exist_ok=True)
     (BUILD / "sim.json").write_text(json.dumps(tally.figures(), indent=2) + "\n")
     print(tally.told())

@@ -12,10 +12,12 @@ from services.conductor.edges.store.session import PAUSE_S, RETRY_AFTER_S, TRY_F
 from services.conductor.flows.audit_ports import Inventory
 from services.domain.errors import Unavailable
 from tests.fakes.store import MemoryStore
+from tests.fakes.store_rows import Rows
 from tests.simulation.loop import Being
 from tests.simulation.network import Network
 
 POSTGRES = "postgres"
+ABOVE = 1 << 40
 _SESSIONS = {
     "items_commit": "commits",
     "items_check": "commits",
@@ -36,6 +38,22 @@ class Database:
         self.store = store
         self.up = True
         self.lost = 0.0
+        self.history_id = "history-1"
+        self._kept = store.rows
+
+    def keep(self) -> Rows:
+        """Makes a backup."""
+        self._kept = self.store.rows.copy()
+        return self._kept
+
+    def set_back(self) -> None:
+        """Goes back to it: another history begins, far above all numbers of the one before, and
+        nobody reads across its beginning. Source: MECHANICS E3.
+        """
+        self.store.rows = rows = self._kept.copy()
+        rows.head += ABOVE
+        rows.compacted = rows.head
+        self.history_id += "'"
 
     def reaches(self, being: Being) -> bool:
         """Whether the process can speak to it now."""
@@ -58,10 +76,13 @@ class MemoryInventories:
 
 class SimulatedStore:
     """One conductor's store: implements `flows.ports.Store`, and does what a `Session` does where
-    the connection is lost: the same again for a few seconds.
+    the connection is lost: the same again for a few seconds. In another history than that in
+    which it began it refuses everything, and `over` is set.
     """
 
     def __init__(self, database: Database, being: Being) -> None:
+        self.over = asyncio.Event()
+        self.history_id = database.history_id
         self._database = database
         self._being = being
         self._turns: dict[str, asyncio.Lock] = {}
@@ -100,6 +121,9 @@ class SimulatedStore:
         await asyncio.sleep(network.delay_s())
         if not database.reaches(self._being) or rng.random() < database.lost:
             return False, None
+        if database.history_id != self.history_id:
+            self.over.set()
+            return True, Unavailable("DATABASE_UNAVAILABLE", "the database is of another history")
         answer: Any
         try:
             answer = await getattr(database.store, name)(*args, **named)

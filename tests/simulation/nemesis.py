@@ -43,6 +43,9 @@ class Nemesis:
             self._postgres, self._lose_answers, self._lose_power, self._slow, self._hypervisor,
             self._poweroff, self._compact, self._lose_machine,
         ]  # fmt: skip
+        if world.shape.restored:
+            # Where an instance moved since the backup, its guest is unknown, and doubled by right.
+            menu.remove(self._lose_machine)
         # Of each seed another mixture, of every fourth a mild one.
         self._menu = [fault for fault in menu if rng.random() < 0.6] or [self._kill]
         self._calm = rng.random() < 0.25

@@ -39,6 +39,7 @@ from services.conductor.edges.bus import NatsBus
 from services.conductor.flows.audit import Auditor
 from services.conductor.flows.inventory import Inventorist
 from services.conductor.flows.ports import CloudIdentity
+from services.domain.errors import Unavailable
 from services.domain.resources import NOTHING, Overcommit
 from services.runtime import subjects
 from services.scheduler.edges import feed as fleet_feed
@@ -55,7 +56,7 @@ from tests.simulation.loop import Being, SimulatedLoop
 from tests.simulation.machine import Machine, MachineDriver, MemoryImages, MemoryShelf
 from tests.simulation.network import Channel, Network, Server
 
-CLOUD = CloudIdentity("5eed5eed5eed", "history-1")
+CLOUD_ID = "5eed5eed5eed"
 PAGE_KEY = b"k" * 32
 EPOCH_S = 1_700_000_000.0
 WATCH_BUFFER_BYTES = 200_000
@@ -142,23 +143,30 @@ class ApiDoor:
 async def run_conductor(around: Surroundings, being: Being, server: Server) -> None:
     """One conductor until it dies; it answers at `server`."""
     settings = Settings(
-        STEAD_CLOUD_ID=CLOUD.cloud_id, STEAD_NATS_URL="", listen="", postgres_url="",
+        STEAD_CLOUD_ID=CLOUD_ID, STEAD_NATS_URL="", listen="", postgres_url="",
         quota_instances=around.quota,
     )  # type: ignore[call-arg]  # the aliases are its environment's names  # fmt: skip
-    store: Any = SimulatedStore(around.database, being)
+    simulated = SimulatedStore(around.database, being)
+    store: Any = simulated
+    cloud = CloudIdentity(CLOUD_ID, simulated.history_id)
     audits: Any = MemoryInventories(around.database)
-    nats = NatsBus(_bus(around, being), CLOUD)
+    nats = NatsBus(_bus(around, being), cloud)
     parts = conductor_main.join(
         settings, store, nats, audits=store, clock=RowClock(around.loop), ids=around.ids,
         fences=around.switch,
     )  # fmt: skip
     inventorist = Inventorist(audits, nats)
     auditing = AuditFlows(inventorist, Auditor(audits, inventorist))
-    servicer = AuditingServicer(parts.flows, store, CLOUD, auditing)
+    servicer = AuditingServicer(parts.flows, store, cloud, auditing)
     conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, _any(server))
     await nats.subscribe_decisions(parts.decider)
+
+    async def until_over() -> None:
+        await simulated.over.wait()
+        raise Unavailable("DATABASE_UNAVAILABLE", "another history began: another conductor")
+
     async with asyncio.TaskGroup() as group:
-        for work in parts.forever:
+        for work in (*parts.forever, until_over):
             group.create_task(work())
 
 
@@ -167,14 +175,14 @@ async def run_scheduler(around: Surroundings, being: Being, to_conductor: Reach)
     bus, clock, fleet = _bus(around, being), LoopClock(around.loop), Fleet()
     channel = _any(Channel(around.network, being, to_conductor))
     following = FleetFollowing(fleet, FleetRows(channel), clock=clock)
-    decisions = DecisionMessages(bus, CLOUD.cloud_id)
+    decisions = DecisionMessages(bus, CLOUD_ID)
     placement = Placement(fleet, following, decisions, weights=Weights(), clock=clock)
-    await fleet_feed.subscribe(bus, CLOUD.cloud_id, following.receive)
+    await fleet_feed.subscribe(bus, CLOUD_ID, following.receive)
     async with asyncio.TaskGroup() as group:
         group.create_task(following.run(placement.fleet_advanced))
         group.create_task(placement.run())
         await following.loaded.wait()
-        await place_requests.subscribe(bus, CLOUD.cloud_id, placement.take)
+        await place_requests.subscribe(bus, CLOUD_ID, placement.take)
 
 
 def make_api(around: Surroundings, being: Being, to_conductor: Reach) -> tuple[ApiDoor, Any]:
@@ -188,14 +196,14 @@ def make_api(around: Surroundings, being: Being, to_conductor: Reach) -> tuple[A
     feed = Feed(conductor, hub, clock)
     ingress = Server()
     images: Any = MemoryImages()
-    servicer = ComputeIngress(records, store=images, tickets=Tickets(), clock=clock)
+    servicer = ComputeIngress(records, feed, store=images, tickets=Tickets(), clock=clock)
     compute_pb2_grpc.add_ComputeIngressServiceServicer_to_server(servicer, _any(ingress))
 
     async def follow() -> None:
         async def on_feed(payload: bytes) -> None:
             await feed.receive(changes_from(resource_pb2.FeedBatch.FromString(payload)))
 
-        await _bus(around, being).subscribe(subjects.feed(CLOUD.cloud_id), on_feed)
+        await _bus(around, being).subscribe(subjects.feed(CLOUD_ID), on_feed)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
@@ -229,7 +237,7 @@ async def run_compute(
     channels = [Channel(around.network, being, reach) for reach in to_apis]
     door: Any = Door(channels, around.rng.randrange(len(channels)))
     rng = Random(around.rng.getrandbits(64))
-    driver = MachineDriver(machine, CLOUD.cloud_id)
+    driver = MachineDriver(machine, CLOUD_ID)
     images = ImageFetcher(MemoryShelf(machine))
     tools = Tools(driver, images, GrpcBlobs(door, machine.host_id), steps_max=4, rng=rng)
     profile = HostProfile(
@@ -239,7 +247,7 @@ async def run_compute(
     agent = Agent(
         profile,
         tools,
-        cloud_id=CLOUD.cloud_id,
+        cloud_id=CLOUD_ID,
         ingress=GrpcIngress(door),
         reconnect_s_max=RECONNECT_S_MAX,
     )
@@ -257,7 +265,7 @@ async def run_compute(
     listener = Listener(machine.host_id, agent.hear_echo, agent.receive_command, ignore, ignore)
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        hearing = group.create_task(listen(connect, CLOUD.cloud_id, [listener]))
+        hearing = group.create_task(listen(connect, CLOUD_ID, [listener]))
         living = group.create_task(live([agent], on_ready=ready, on_end=ended.set))
         await ended.wait()
         hearing.cancel()

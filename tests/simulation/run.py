@@ -25,6 +25,7 @@ from tests.simulation.admins import Admin
 from tests.simulation.clients import Work
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
+from tests.simulation.restore import Restored, Restorer
 from tests.simulation.users import User, Watcher
 from tests.simulation.world import Shape, World
 
@@ -50,6 +51,7 @@ class Told:
     history: History
     troubles: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
+    restored: Restored | None = None
 
 
 def run_seed(seed: int, ops: int, *, faults: bool = True, shape: Shape | None = None) -> Told:
@@ -106,7 +108,9 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     others = [world.users.spawn(admin.live())]
     if faults:
         others.append(world.users.spawn(evil.live()))
+    restoring = world.users.spawn(Restorer(world, work).live()) if world.shape.restored else None
     await asyncio.gather(*living)
+    restored = await restoring if restoring is not None else None
     for task in others:
         task.cancel()
     evil.heal()
@@ -121,7 +125,7 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
         seed, ops, f"{world.loop.crc:08x}-{world.loop.steps}", world.loop.steps,
         world.loop.time(), world.loop.time() - healed_s,
         History(work.calls, work.seen, _events(world), dump_of(world)),
-        [*world.crashes, *world.loop.errors, *work.troubles], dict(evil.done),
+        [*world.crashes, *world.loop.errors, *work.troubles], dict(evil.done), restored,
     )  # fmt: skip
     if not quiet:
         told.troubles.append(f"not quiet {QUIET_S_MAX:.0f} s after the last fault was healed")

@@ -18,10 +18,11 @@ from tests.checkers.history import Ending
 from tests.simulation.loop import Being, SimulatedLoop
 from tests.simulation.network import Call, Network
 from tests.simulation.run import run_seed
-from tests.simulation.seeds import run_seeds
+from tests.simulation.seeds import restored, run_seeds
 
 SEEDS_MIN = 200
 GO_ON_S = 120.0
+RESTORED_SEEDS = 40
 SAME = (
     "from tests.simulation.run import run_seed; told = run_seed(77, 60); "
     "print(told.trace, len(told.history.calls), len(told.history.seen))"
@@ -63,6 +64,16 @@ def test_new_seeds_break_no_invariant() -> None:
     tally = run_seeds(first, 100, least=SEEDS_MIN, workers=2, until_s=GO_ON_S)
     assert not tally.failed, tally.told()
     assert tally.faults.total() > tally.seeds
+
+
+@pytest.mark.timeout(900)
+def test_a_database_that_is_set_back_breaks_nothing_that_comes_after() -> None:
+    """A replica that lagged is promoted, while hosts, api and schedulers run on: watchers are told,
+    unknown guests stay as they are, and everything that is asked for afterwards ends.
+    """
+    first = secrets.randbits(40)
+    tally = run_seeds(first, 100, least=RESTORED_SEEDS, workers=2, shaped=restored)
+    assert not tally.failed, tally.told()
 
 
 def test_a_killed_process_leaves_no_mark() -> None:

@@ -43,6 +43,7 @@ class Shape:
     capacity: Resources = field(default_factory=lambda: Resources(8, 8192, 100))
     quota: int = 40
     switch: bool = False
+    restored: bool = False
 
 
 @dataclass(slots=True)

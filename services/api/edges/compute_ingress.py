@@ -36,9 +36,16 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     """The door."""
 
     def __init__(
-        self, records: HostRecords, *, store: ImageStore, tickets: Tickets, clock: Clock
+        self,
+        records: HostRecords,
+        history: attending.History,
+        *,
+        store: ImageStore,
+        tickets: Tickets,
+        clock: Clock,
     ) -> None:
         self._records = records
+        self._history = history
         self._store = store
         self._tickets = tickets
         self._clock = clock
@@ -48,7 +55,8 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     ) -> AsyncGenerator[pb.StreamInstanceStatesResponse, None]:
         """Carries what one host says."""
         sayings = _sayings(request_iterator)
-        async with aclosing(attending.attend_host(self._records, self._clock, sayings)) as tellings:
+        attended = attending.attend_host(self._records, self._history, self._clock, sayings)
+        async with aclosing(attended) as tellings:
             async for telling in tellings:
                 yield _told(telling)
 

@@ -12,9 +12,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from services.api.flows.ports import Hello, HostRecords, Inventory, Observation, View
+from services.api.flows.take_changes import history_changed
 from services.domain.errors import CloudError, Invalid, Unavailable
 from services.domain.ids import is_host_id
 from services.domain.observation import ObservationOutcome
@@ -93,17 +94,28 @@ class ViewTold:
 
 Saying = HelloSaid | ObservationsSaid | BeatSaid | ViewWantedSaid | InventorySaid
 Telling = ViewTold | Acknowledged | BeatAnswered | SupersededTold
+
+
+class History(Protocol):
+    """The history of the database in which a host was greeted."""
+
+    async def until_history_over(self) -> None:
+        """Waits for its end."""
+        ...
+
+
 # What the reader of a stream leaves for the one who answers; None is the end of the stream.
 _Heard = asyncio.Queue[Saying | Exception | None]
 
 
 async def attend_host(
-    records: HostRecords, clock: Clock, sayings: AsyncIterator[Saying]
+    records: HostRecords, history: History, clock: Clock, sayings: AsyncIterator[Saying]
 ) -> AsyncGenerator[Telling, None]:
     """Answers until the host goes or is superseded. Raises Invalid, what the conductor refuses,
-    Unavailable.
+    Unavailable; so too where the database was set back: a host whose wishes are of another history
+    greets anew, for no number tells it so.
     """
-    async with _listening(sayings) as heard:
+    async with _listening(sayings, history) as heard:
         said = await _next(heard)
         if said is None:
             return
@@ -179,14 +191,21 @@ class _Held:
 
 
 @asynccontextmanager
-async def _listening(sayings: AsyncIterator[Saying]) -> AsyncIterator[_Heard]:
+async def _listening(sayings: AsyncIterator[Saying], history: History) -> AsyncIterator[_Heard]:
     """What is heard, one saying at a time; a queue may be left and asked again, a stream not."""
     heard = _Heard(maxsize=1)
     reading = asyncio.create_task(_read(sayings, heard))
+    waiting = asyncio.create_task(_end_with(history, heard))
     try:
         yield heard
     finally:
         reading.cancel()
+        waiting.cancel()
+
+
+async def _end_with(history: History, heard: _Heard) -> None:
+    await history.until_history_over()
+    await heard.put(history_changed())
 
 
 async def _read(sayings: AsyncIterator[Saying], heard: _Heard) -> None:

@@ -52,6 +52,10 @@ class Feed:
             self._heard_s = self._clock.now_s()
             await self._follower.receive(list(changes.rows), changes.head_revision)
 
+    async def until_history_over(self) -> None:
+        """Waits until what is followed now, if anything is, turns out to be of an old history."""
+        await self._history_over.wait()
+
     async def catch_up(self, revision: int, timeout_s: float) -> None:
         """Waits until the hub has all up to `revision`. Raises Unavailable (PEER_UNREACHABLE)."""
         try:
@@ -77,7 +81,9 @@ class Feed:
     async def _follow_history(self) -> None:
         first = await self._first()
         self._history_id = first.history_id
-        self._history_over.clear()
+        if self._history_over.is_set():
+            # Another one: whoever waits for the end of the one before hears of it, however late.
+            self._history_over = asyncio.Event()
         self._head = self._compacted = 0
         self._note(first)
         self.hub.begin(first.head_revision, first.history_id)

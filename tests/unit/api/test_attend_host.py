@@ -35,6 +35,7 @@ from services.domain.errors import Invalid, Unavailable
 from services.domain.observation import ObservationOutcome
 from services.runtime.clock import RealClock
 from tests.examples import examples
+from tests.fakes.history import OneHistory
 from tests.warp import run_warped
 
 APPLIED, DUPLICATE = ObservationOutcome.APPLIED, ObservationOutcome.DUPLICATE
@@ -109,7 +110,7 @@ async def attended(script: Script, records: Records | None = None) -> Answers:
     loop = asyncio.get_running_loop()
     began_s, answers = loop.time(), Answers()
     with contextlib.suppress(Unavailable):
-        async for telling in attend_host(records, RealClock(), said_at(script)):
+        async for telling in attend_host(records, OneHistory(), RealClock(), said_at(script)):
             if isinstance(telling, Acknowledged):
                 assert {number for number, _ in telling.outcomes} <= records.committed
             answers.append((loop.time() - began_s, telling))
@@ -182,11 +183,28 @@ def test_what_cannot_be_read_ends_the_stream() -> None:
         raise Invalid("INVALID_FIELD", "a host said nothing known", field="saying")
 
     async def read() -> None:
-        async for _ in attend_host(Records(), RealClock(), nonsense()):
+        async for _ in attend_host(Records(), OneHistory(), RealClock(), nonsense()):
             pass
 
     with pytest.raises(Invalid):
         run_warped(read())
+
+
+def test_a_host_is_let_go_when_the_database_is_set_back() -> None:
+    """What it was told counts no more, and no number that it hears of would tell it so."""
+    history, told = OneHistory(), list[Telling]()
+
+    async def attend() -> None:
+        sayings = said_at([(5.0, BeatSaid())])
+        async for telling in attend_host(Records(), history, RealClock(), sayings):
+            told.append(telling)
+            if isinstance(telling, BeatAnswered):
+                history.over.set()
+
+    with pytest.raises(Unavailable) as ended:
+        run_warped(attend())
+    assert ended.value.reason == "HISTORY_CHANGED"
+    assert isinstance(told[-1], BeatAnswered)
 
 
 SAYINGS: list[Callable[[int], Saying]] = [

@@ -15,6 +15,7 @@ from services.api.flows import import_image
 from services.api.flows.attend_host import attend_host
 from services.domain.errors import Invalid, Unavailable
 from services.runtime.clock import RealClock
+from tests.fakes.history import OneHistory
 from tests.unit.api.test_attend_host import Records
 from tests.warp import run_warped
 
@@ -26,7 +27,7 @@ async def silent() -> AsyncIterator[Any]:
 
 def test_a_host_that_says_nothing_is_let_go() -> None:
     async def attended() -> None:
-        async for _ in attend_host(Records(), RealClock(), silent()):
+        async for _ in attend_host(Records(), OneHistory(), RealClock(), silent()):
             raise AssertionError("nothing was said")
 
     with pytest.raises(Unavailable) as refused:
