@@ -1,7 +1,8 @@
 """`python -m tests.chaos --minutes N --seed S`: breaks a cloud for that long and judges it.
 
-Owns the walls around a run: namespaces of its own for processes and mounts, so that its small
-disks are nobody else's and nothing of it outlives it. Ends with 0 only if everything held.
+Owns the walls around a run: namespaces of its own for processes, mounts and network, so that its
+small disks and cut roads are nobody else's and nothing of it outlives it. Ends with 0 only if
+everything held.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 INSIDE = "CHAOS_INSIDE"
-NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 AS_USER = ("--user", "--map-current-user", "--keep-caps")
 
 
@@ -60,10 +61,12 @@ def reaped(seed: int, flags: argparse.Namespace) -> int:
 
 def run_in_folder(seed: int, flags: argparse.Namespace) -> int:
     """One run in a folder of its own, whose path is short enough for sockets."""
+    from tests.chaos import packets
     from tests.chaos.homes import ChaosCloud
     from tests.chaos.run import run
     from tests.engines import free_port
 
+    packets.open_loopback()
     print(f"chaos: seed {seed}, {flags.minutes:g} minutes", flush=True)
     with tempfile.TemporaryDirectory(prefix="chaos-", dir="/tmp", ignore_cleanup_errors=True) as at:
         home = Path(at) / "h"

@@ -9,16 +9,16 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import psutil
 
 from tests.chaos.awaited import until
 from tests.chaos.homes import ChaosCloud, Seat
-from tests.chaos.links import Road
 from tests.chaos.plan import SERVICES, WHILE_UNDECIDED, Fault
 
 HEAL_S = 120.0
@@ -35,10 +35,30 @@ class Done:
     healed_s: float
 
 
+class Cut(Protocol):
+    """A road that can be cut: `tests.chaos.links.Road`, `tests.chaos.packets.Packets`."""
+
+    @property
+    def passing(self) -> int:
+        """How many connections use it."""
+        ...
+
+    def break_(self, mode: str) -> int:
+        """Cuts it; how many connections feel it."""
+        ...
+
+    def mend(self) -> None:
+        """Makes it whole."""
+        ...
+
+
+Roads = dict[str, Sequence[Cut]]
+
+
 class Nemesis:
     """Breaks one cloud by plan."""
 
-    def __init__(self, cloud: ChaosCloud, roads: Mapping[str, list[Road]], seed: int) -> None:
+    def __init__(self, cloud: ChaosCloud, roads: Roads, seed: int) -> None:
         self._cloud = cloud
         self._roads = roads
         self._random = Random(seed)
@@ -147,12 +167,12 @@ class Nemesis:
                 os.kill(one.pid, signal.SIGKILL)
         return await self._ended(seat) and await self._ended(scheduler)
 
-    async def _used(self, roads: list[Road]) -> Road:
+    async def _used(self, roads: Sequence[Cut]) -> Cut:
         """One of those that somebody uses now."""
         await until(lambda: any(road.passing for road in roads), SERVICE_S)
         return self._random.choice([road for road in roads if road.passing])
 
-    async def _cut(self, road: Road, fault: Fault) -> bool:
+    async def _cut(self, road: Cut, fault: Fault) -> bool:
         felt = road.break_(fault.kind)
         try:
             await asyncio.sleep(fault.lasts_s)

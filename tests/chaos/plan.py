@@ -12,6 +12,7 @@ from random import Random
 SERVICES = ("api", "scheduler", "conductor", "compute", "nats", "postgres")
 DISKS = ("hosts", "database")
 LINKS = ("front", "ingress", "conductor", "database")
+BUS = "bus"
 TARGETS = (*SERVICES, "network", "disk", "clock")
 WHILE_UNDECIDED = "with a scheduler that stood still"
 # Each fault takes its turn within this time, so that the mean is surely under 5 s.
@@ -34,6 +35,8 @@ KINDS = (
     # What waits for a decision then is known to rows alone.
     ("conductor", "kill", WHILE_UNDECIDED),
     *(("network", kind, link) for link in LINKS for kind in ("half-open", "mute", "stall")),
+    # Between the bus and all its clients at once.
+    *(("network", kind, BUS) for kind in ("half-open", "mute")),
     *(("disk", "fill", disk) for disk in DISKS),
     ("clock", "shift", "+600"),
     ("clock", "shift", "-600"),

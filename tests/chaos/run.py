@@ -19,9 +19,10 @@ from tests.chaos.clients import Client, Goods, Project
 from tests.chaos.doors import Door
 from tests.chaos.homes import ChaosCloud
 from tests.chaos.journals import Follower, fake_guests, real_guests
-from tests.chaos.links import Road, socket_road, tcp_road
-from tests.chaos.nemesis import Nemesis
-from tests.chaos.plan import faults
+from tests.chaos.links import socket_road, tcp_road
+from tests.chaos.nemesis import Nemesis, Roads
+from tests.chaos.packets import Packets
+from tests.chaos.plan import BUS, faults
 from tests.chaos.report import Run, write
 from tests.chaos.rows import dumped, times_of
 from tests.chaos.watchers import Watcher
@@ -76,7 +77,7 @@ def leave(cloud: ChaosCloud, kept: Path) -> None:
 @contextlib.asynccontextmanager
 async def roads_of(
     cloud: ChaosCloud,
-) -> AsyncIterator[tuple[dict[str, list[Road]], list[str]]]:
+) -> AsyncIterator[tuple[Roads, list[str]]]:
     """The roads that can be cut, and where clients find api at their near ends."""
     seats = [seat for seat in cloud.seats().values() if seat.name == "api"]
     sockets = {
@@ -89,16 +90,17 @@ async def roads_of(
             await stack.enter_async_context(tcp_road(f"front {seat.label}", seat.endpoint))
             for seat in seats
         ]
-        roads = {"front": [road for road, _ in fronts]}
+        roads: Roads = {"front": [road for road, _ in fronts]}
         for name, paths in sockets.items():
             roads[name] = [
                 await stack.enter_async_context(socket_road(path.name, path)) for path in paths
             ]
-        yield roads, [endpoint for _, endpoint in fronts]
+        port = cloud.seats()["nats"].endpoint.rpartition(":")[2]
+        yield roads | {BUS: [Packets(int(port))]}, [endpoint for _, endpoint in fronts]
 
 
 async def broken(
-    cloud: ChaosCloud, roads: dict[str, list[Road]], endpoints: list[str], *, seed: int,
+    cloud: ChaosCloud, roads: Roads, endpoints: list[str], *, seed: int,
     minutes: float,
 ) -> Run:  # fmt: skip
     """Clients and faults, then healing, then the truth."""
