@@ -61,12 +61,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(replicas.close)
         attachments = GrpcAttachments(replicas)
         images = ImageFetcher(ImageCache(settings.state_dir / "cache"))
+        kept_boot_id = host_facts.boot_id() if settings.start_without_view else ""
         agents: list[Agent] = []
         listeners: list[Listener] = []
         for host_id, driver in (await open_drivers(settings)).items():
             stack.push_async_callback(driver.close)
             door = Door(replicas, host_id)
-            tools = Tools(driver, images, GrpcBlobs(door, host_id), settings.steps_max)
+            blobs = GrpcBlobs(door, host_id)
+            tools = Tools(driver, images, blobs, settings.steps_max, boot_id=kept_boot_id)
             agent = make_agent(settings, host_id, tools=tools, ingress=GrpcIngress(door))
             consoles = Consoles(driver, agent.reconciler.look)
             answer = partial(answer_question, consoles=consoles, attachments=attachments)

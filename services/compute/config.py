@@ -18,7 +18,11 @@ def host_name() -> str:
 
 
 class Settings(ServiceSettings):
-    """One process: one host, or `fake_hosts` of them under the fake driver."""
+    """One process: one host, or `fake_hosts` of them under the fake driver.
+
+    With `start_without_view` guests that ran when the machine went down are started after its boot
+    though the control plane is not there to say so; never set it where disks are shared.
+    """
 
     model_config = SettingsConfigDict(env_prefix="STEAD_COMPUTE_", frozen=True, extra="ignore")
 
@@ -29,6 +33,7 @@ class Settings(ServiceSettings):
     libvirt_uri: str = "qemu:///system"
     steps_max: int = Field(default=8, ge=1)
     beat_s: float = Field(default=15.0, gt=0)
+    start_without_view: bool = False
 
     reserved_vcpus: int = Field(default=0, ge=0)
     reserved_memory_mib: int = Field(default=0, ge=0)

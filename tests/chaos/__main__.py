@@ -16,6 +16,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from tests.hypervisors import guest_image
+
 ROOT = Path(__file__).parents[2]
 INSIDE = "CHAOS_INSIDE"
 NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -34,6 +36,9 @@ def main() -> int:
     if INSIDE not in os.environ:
         seed = random.SystemRandom().randrange(1 << 31) if flags.seed is None else flags.seed
         os.environ[INSIDE] = str(seed)
+        if not flags.fake_only:
+            # Inside there is no way out to fetch what it is built from.
+            guest_image()
         outside = () if os.geteuid() == 0 else AS_USER
         command = ["unshare", *outside, *NAMESPACES, sys.executable, "-m", "tests.chaos"]
         os.execvp(command[0], [*command, *sys.argv[1:]])

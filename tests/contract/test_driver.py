@@ -178,7 +178,11 @@ async def test_notes_are_kept_beside_the_guest_until_it_is_erased(
     await prepared(bench, driver, identity)
     assert (await whole_guest(driver)).notes == NO_NOTES
     await driver.start_guest(identity)
-    for notes in (Notes(2, "before"), Notes(3, "later", Asking(7, "later", 12.5)), Notes(3, "")):
+    for notes in (
+        Notes(2, "before"),
+        Notes(3, "later", Asking(7, "later", 12.5), "boot"),
+        Notes(3, ""),
+    ):
         await driver.write_notes(identity, notes)
         assert (await whole_guest(await bench.open())).notes == notes
     await driver.stop_guest(identity)

@@ -22,6 +22,7 @@ from services.compute.flows.ports import (
 )
 from services.compute.flows.race import race
 from services.compute.flows.reconcile import Reconciler, Tools
+from services.compute.flows.start_unseen import start_unseen
 from services.compute.logic.wanted import View
 from services.domain.errors import Broken, CloudError, Unavailable
 from services.domain.observation import ObservationOutcome
@@ -56,6 +57,7 @@ class Agent:
         self._profile = profile
         self.driver = tools.driver
         self._rng = tools.rng
+        self._boot_id = tools.boot_id
         self._cloud_id = cloud_id
         self._ingress = ingress
         self._reconnect_s_max = reconnect_s_max
@@ -85,6 +87,7 @@ class Agent:
         tries, views, logged = 0, self._views, ""
         while True:
             try:
+                await self._start_unseen()
                 async with self._ingress.open_states() as stream:
                     await self._hold(stream)
             except (CloudError, TimeoutError) as error:
@@ -96,6 +99,15 @@ class Agent:
             limit_s = min(self._reconnect_s_max, RECONNECT_S * 2.0 ** min(tries, 10))
             tries += 1
             await asyncio.sleep(self._rng.uniform(RECONNECT_S, max(RECONNECT_S, limit_s)))
+
+    async def _start_unseen(self) -> None:
+        """Once, as soon as the hypervisor is there, and not after a view has come."""
+        if self._boot_id and not self.viewed.is_set():
+            try:
+                await start_unseen(self.driver, self._boot_id)
+            except Exception as error:
+                raise _hypervisor_away(error) from error
+            self._boot_id = ""
 
     async def _hold(self, stream: StateStream) -> None:
         async with asyncio.timeout(GREETING_S_MAX):
@@ -123,9 +135,7 @@ class Agent:
                 guests=tuple(await self.driver.list_guests()),
             )
         except Exception as error:
-            raise Unavailable(
-                "HYPERVISOR_AWAY", f"the hypervisor did not answer: {error}"
-            ) from error
+            raise _hypervisor_away(error) from error
 
     def _take_view(self, view: View, *, greeted: bool = False) -> None:
         if (view.cloud_id, view.host_id) != (self._cloud_id, self.host_id):
@@ -190,3 +200,7 @@ class Agent:
             await stream.send(ViewWanted())
             # A conductor whose replica is behind answers an old view: do not ask in a tight loop.
             await asyncio.sleep(RECONNECT_S)
+
+
+def _hypervisor_away(error: Exception) -> Unavailable:
+    return Unavailable("HYPERVISOR_AWAY", f"the hypervisor did not answer: {error}")

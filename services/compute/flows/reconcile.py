@@ -40,7 +40,8 @@ PROGRESS_S = 3.0
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What one host works with; at most `steps_max` steps of its driver run at a time. `rng` is
-    what its waits are drawn from.
+    what its waits are drawn from. `boot_id` names this boot of the machine where guests may start
+    without a view, and is "" elsewhere.
     """
 
     driver: Driver
@@ -48,6 +49,7 @@ class Tools:
     blobs: Blobs
     steps_max: int
     rng: Random = field(default_factory=SystemRandom)
+    boot_id: str = ""
 
 
 class Reconciler:
@@ -63,6 +65,7 @@ class Reconciler:
         self._blobs = tools.blobs
         self._rng = tools.rng
         self._spoke = spoke
+        self._boot_id = tools.boot_id
         self._steps_max = tools.steps_max
         self._steps = asyncio.Semaphore(tools.steps_max)
         self._past = Past()
@@ -169,7 +172,7 @@ class Reconciler:
     async def _moment(self) -> Moment:
         if self._graceful_stop is None:
             self._graceful_stop = (await self._driver.capabilities()).graceful_stop
-        return Moment(asyncio.get_running_loop().time(), self._graceful_stop)
+        return Moment(asyncio.get_running_loop().time(), self._graceful_stop, self._boot_id)
 
     async def _try(self, step: Step, guests: Sequence[Guest]) -> None:
         claim = step.wanted.claim

@@ -47,12 +47,15 @@ class Notes:
     """What an agent writes beside a guest before it acts, so that the next one goes on from there.
 
     `boot` is the newest boot that was begun, `was` the run of the guest that it replaces ("" where
-    it was off). A guest without notes has had its first boot. Source: MECHANICS B2.
+    it was off). A guest without notes has had its first boot. `ran_in` is the boot of the machine
+    in which it last ran as it should, "" where it should not, or where that is not kept. Source:
+    MECHANICS B2, C8.
     """
 
     boot: int = 1
     was: str = ""
     asked: Asking | None = None
+    ran_in: str = ""
 
 
 NO_NOTES = Notes()

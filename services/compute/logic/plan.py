@@ -10,7 +10,8 @@
                   runs, run != was   MARK_APPLIED
       shall not   runs               down (below)
                   off                MARK_APPLIED
-    present, applied is not behind   nothing, whatever its power: that is an observation
+    present, applied is not behind   nothing, whatever its power: that is an observation; where
+                                     guests may start without a view, NOTE (ran in this boot)
 
     down   no grace, the driver cannot ask, or the grace since it was noted is over   STOP
            not noted for this run and generation                                      NOTE (asked)
@@ -74,10 +75,13 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The time on the machine's monotonic clock, and whether the driver can ask guests to stop."""
+    """The time on the machine's monotonic clock, and whether the driver can ask guests to stop.
+    `boot_id` is this boot of the machine where guests may start without a view, "" elsewhere.
+    """
 
     now_s: float
     graceful_stop: bool
+    boot_id: str = ""
 
 
 def next_step(
@@ -94,7 +98,7 @@ def next_step(
     wish = max(building, key=lambda w: w.claim.epoch)
     guest = _guest_of(wish, guests)
     if guest is not None and guest.applied_generation >= wish.generation:
-        return None
+        return _keeping(wish, guest, moment)
     others = [g for g in guests if g.identity.claim != wish.claim]
     if others:
         # To refuse is to erase what was built; a guest that has lived is never refused.
@@ -105,6 +109,20 @@ def next_step(
     if past.has_missed(wish):
         return None
     return _power(wish, guest, past=past, moment=moment)
+
+
+def _keeping(wish: Wanted, guest: Guest, moment: Moment) -> Step | None:
+    """Notes what the next boot of the machine has to know where no view comes."""
+    if not moment.boot_id:
+        return None
+    ran_in = guest.notes.ran_in
+    if not wish.spec.run:
+        ran_in = ""
+    elif guest.power is Power.RUNNING:
+        ran_in = moment.boot_id
+    if ran_in == guest.notes.ran_in:
+        return None
+    return Step(StepKind.NOTE, wish, replace(guest.notes, ran_in=ran_in))
 
 
 def _is_buildable(wish: Wanted, past: Past) -> bool:
@@ -140,7 +158,8 @@ def _power(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | 
             return _down(wish, guest, past=past, moment=moment)
         return Step(StepKind.MARK_APPLIED, wish)
     if guest.notes.boot < wish.spec.boot:
-        return Step(StepKind.NOTE, wish, Notes(wish.spec.boot, was=guest.incarnation))
+        begun = replace(guest.notes, boot=wish.spec.boot, was=guest.incarnation, asked=None)
+        return Step(StepKind.NOTE, wish, begun)
     if not runs:
         return Step(StepKind.START, wish)
     if guest.incarnation == guest.notes.was:

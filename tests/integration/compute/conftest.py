@@ -104,11 +104,13 @@ class Stage:
         host_id: str = "h1",
         images: ImageFetcher | None = None,
         targets: list[str] | None = None,
+        boot_id: str = "",
     ) -> AsyncIterator["Living"]:
         replicas = Replicas(targets or [self.target])
         self.stack.push_async_callback(replicas.close)
         door = Door(replicas, host_id)
-        tools = Tools(driver, images or self.images(), GrpcBlobs(door, host_id), steps_max=8)
+        blobs = GrpcBlobs(door, host_id)
+        tools = Tools(driver, images or self.images(), blobs, steps_max=8, boot_id=boot_id)
         profile = HostProfile(host_id, "m1", "b1", "0", Resources(0, 0, 0), Overcommit())
         agent = Agent(
             profile,

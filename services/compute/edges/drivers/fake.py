@@ -165,7 +165,8 @@ class FakeDriver:
         guest = self._prepared(identity.claim)
         await self._step(identity.claim, "note", guest.name)
         asked = astuple(notes.asked) if notes.asked else None
-        self._put(replace(guest, boot=notes.boot, was=notes.was, asked=asked))
+        noted = replace(guest, boot=notes.boot, was=notes.was, asked=asked, ran_in=notes.ran_in)
+        self._put(noted)
 
     async def ask_guest_to_stop(self, identity: Identity) -> None:
         """The guest switches itself off at once, unless it is deaf."""

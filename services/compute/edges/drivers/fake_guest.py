@@ -44,6 +44,7 @@ class FakeGuest:
     boot: int = NO_NOTES.boot
     was: str = NO_NOTES.was
     asked: tuple[int, str, float] | None = None
+    ran_in: str = NO_NOTES.ran_in
 
     @property
     def claim(self) -> Claim:
@@ -63,7 +64,9 @@ class FakeGuest:
             power=Power(self.power),
             applied_generation=self.applied_generation,
             incarnation=self.incarnation,
-            notes=Notes(self.boot, self.was, Asking(*self.asked) if self.asked else None),
+            notes=Notes(
+                self.boot, self.was, Asking(*self.asked) if self.asked else None, self.ran_in
+            ),
         )
 
     def said(self, more: str) -> "FakeGuest":

@@ -75,6 +75,8 @@ class GuestFolder:
                 int(written["boot"]),
                 str(written["was"]),
                 None if asked is None else Asking(**asked),
+                # What older releases wrote does not have it.
+                str(written.get("ran_in", "")),
             )
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return NO_NOTES
