@@ -30,7 +30,8 @@ INSTANCES = (
     _call(
         "GUEST_CLAIMED",
         _WRONG_STATE,
-        "A claim stands for the guest: it is not unknown, or it is on its way out already.",
+        "A claim stands for the guest: it is not unknown, it is on its way out, or it is the one "
+        "disk of its instance.",
         "Delete its instance instead; a guest that leaves goes by itself.",
     ),
     _call(

@@ -1,5 +1,5 @@
-"""Accepts the word that a guest which nobody claims may go: it becomes a claim that leaves, and its
-host erases it. Source: MECHANICS C7.
+"""Accepts the word that a guest may go which nobody claims, or which an evacuation left: it is, or
+becomes, a claim that leaves, and its host erases it. Source: MECHANICS C7.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.operations import About
 from services.domain.errors import NotFound, WrongState
 from services.domain.ids import is_host_id
-from services.domain.kinds import ResourceKind
+from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.operation import OperationAction
 from services.domain.resources import NOTHING
 
@@ -39,36 +39,26 @@ class GuestAcceptor:
         """
 
         async def decide() -> Item:
-            await self._require_unknown(guest)
+            fact = await self._found(guest)
             about = About(asked.caller.project_id, guest.host_id)
             operation = self._acceptance.done(asked, OperationAction.DISCARD_GUEST, about)
-            condemned = ClaimChange(
-                ClaimAct.CONDEMN,
-                guest.instance_id,
-                guest.host_id,
-                NOTHING,
-                epoch=guest.epoch,
+            let_go = ClaimChange(
+                _act_for(fact), guest.instance_id, guest.host_id, NOTHING, epoch=guest.epoch
             )
             return Item(
                 request=asked.key(guest.host_id, operation.id),
                 operations=(operation,),
-                claims=(condemned,),
+                claims=(let_go,),
             )
 
         return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
 
-    async def _require_unknown(self, guest: GuestOnHost) -> None:
+    async def _found(self, guest: GuestOnHost) -> GuestFact:
         known = [guest.host_id] if is_host_id(guest.host_id) else []
         looks = await self._inventories.host_looks_read(known)
         if not looks:
             raise missing(ResourceKind.HOST, guest.host_id)
         found = next((g for g in looks[0].guests if _is(g, guest)), None)
-        if found is not None and found.role is not None:
-            raise WrongState(
-                "GUEST_CLAIMED",
-                "a claim stands for this guest; delete its instance instead",
-                metadata={"instance_id": guest.instance_id},
-            )
         if found is None:
             raise NotFound(
                 "GUEST_NOT_REPORTED",
@@ -76,6 +66,22 @@ class GuestAcceptor:
                 f"{guest.epoch}",
                 metadata={"host_id": guest.host_id, "instance_id": guest.instance_id},
             )
+        return found
+
+
+def _act_for(fact: GuestFact) -> ClaimAct:
+    """One that nobody claims is condemned; of what an evacuation left the disk may go too, once its
+    instance has another. Raises WrongState (GUEST_CLAIMED).
+    """
+    if fact.role is None:
+        return ClaimAct.CONDEMN
+    if fact.role is ClaimRole.LEAVING and not fact.discard and fact.newest_epoch > fact.epoch:
+        return ClaimAct.DISCARD
+    why = "a claim stands for this guest; delete its instance instead"
+    if fact.role is ClaimRole.LEAVING:
+        why = "it is the one disk of its instance; evacuate that, or delete it"
+        why = "this guest is on its way out already" if fact.discard else why
+    raise WrongState("GUEST_CLAIMED", why, metadata={"instance_id": fact.instance_id})
 
 
 def _is(fact: GuestFact, guest: GuestOnHost) -> bool:

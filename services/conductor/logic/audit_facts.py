@@ -78,8 +78,9 @@ class OperationFact:
 
 @dataclass(frozen=True, slots=True)
 class GuestFact:
-    """What is known of one guest on one host: its claim there (`role`), what the host said of it
-    (`power` and `applied_generation`, None where it said nothing), and its instance.
+    """What is known of one guest on one host: its claim there (`role`; `discard` where it may be
+    erased), what the host said of it (`power` and `applied_generation`, None where it said
+    nothing), and its instance.
 
     `newest_epoch` is the newest claim of the instance, on any host.
     """
@@ -87,6 +88,7 @@ class GuestFact:
     instance_id: str
     epoch: int
     role: ClaimRole | None
+    discard: bool
     power: Power | None
     applied_generation: int
     project_id: str

@@ -7,19 +7,24 @@ from stead.internal.v1 import compute_pb2, conductor_pb2
 
 from services.conductor.edges import messages
 from services.conductor.edges.audit_servicer import AuditFlows, AuditingServicer
+from services.conductor.flows.accept_evacuate import EvacuationAcceptor
 from services.conductor.flows.accept_guest import GuestOnHost
 from services.conductor.flows.audit_ports import Inventory, ReportedGuest
+from services.conductor.flows.decide import Decision
 from services.conductor.flows.inventory import GUESTS_MAX
 from services.conductor.flows.ports import CloudIdentity
-from services.conductor.logic.rows import Caller
+from services.conductor.logic.observation import Seen
+from services.conductor.logic.rows import Caller, ClaimRow
 from services.domain.errors import NotFound, WrongState
 from services.domain.instance import Power
+from services.domain.kinds import ClaimRole
 from services.domain.observation import ObservationOutcome
 from services.runtime.ids import new_id
 from tests.integration.conductor.audited import Hosts
 from tests.integration.conductor.conftest import Place
 from tests.integration.conductor.flows import Conductor, Sent, asked, conductor, hello
 from tests.integration.conductor.test_hosts import active, seen
+from tests.integration.conductor.wishes import down
 from tests.stores import CLOUD
 
 ADMIN = Caller("root", "admin", cloud_admin=True)
@@ -170,6 +175,42 @@ async def test_a_word_about_what_is_not_quarantined_is_refused(place: Place, cas
             await made.guests.discard(asked("discard_guest", caller=ADMIN), guest)
         assert refused.value.reason == reason
         assert place.sql("SELECT role FROM claim") == "1"
+
+
+async def test_what_an_evacuation_left_goes_by_an_admins_word_once_it_is_not_the_one_disk(
+    place: Place,
+) -> None:
+    """Its instance lives elsewhere: else its host would lack the room for as long as that does."""
+    async with conductor(place.url, Sent()) as made:
+        for host_id in ("h1", "h2"):
+            await made.greeter.greet(hello(host_id))
+        instance_id = await active(made)
+        left = GuestOnHost("h1", instance_id, (await claims(made, instance_id))[0].epoch)
+        await down(made, "h1")
+        await made.hosts.fence(asked("fence_host", caller=ADMIN), "h1", "burnt")
+        evacuations = EvacuationAcceptor(made.acceptance, made.advancer)
+        await evacuations.evacuate(asked("evacuate_instance", caller=ADMIN), instance_id)
+        await made.greeter.greet(hello("h1"))
+        hosts = Hosts(made.store.audits)
+        hosts.has("h1", (instance_id, left.epoch), Power.OFF)
+        await hosts.greet("h1", 2)
+        with pytest.raises(WrongState, match="one disk"):
+            await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
+        await made.decider.decide([Decision(instance_id, 2, "h2", 1, {})])
+        await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
+        with pytest.raises(WrongState, match="on its way out"):
+            await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
+        told = messages.view(await made.greeter.view("h1", 2), CLOUD).wanted
+        assert [(w.epoch, w.leaving, w.spec.present) for w in told] == [(left.epoch, False, False)]
+        gone = Seen(instance_id, left.epoch, "h1", 2, 9, 0, Power.OFF, absent=True)
+        assert await made.observer.observe([gone]) == [ObservationOutcome.APPLIED]
+        assert place.sql("SELECT used_vcpus FROM host WHERE id = 'h1'") == "0"
+        assert [c.role for c in await claims(made, instance_id)] == [ClaimRole.HOLDER]
+
+
+async def claims(made: Conductor, instance_id: str) -> tuple[ClaimRow, ...]:
+    """The claims for an instance."""
+    return (await made.store.situations_read([instance_id]))[instance_id].claims
 
 
 async def test_an_instance_whose_guest_vanished_is_told_so_and_keeps_its_claim(

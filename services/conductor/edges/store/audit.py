@@ -96,7 +96,7 @@ SELECT h.id, h.state, h.incarnation, n.revision AS head, r.incarnation AS told_i
 GUESTS = """
 SELECT k.*, i.project_id, i.state, i.task, i.power AS known_power, i.version,
        (SELECT max(o.epoch) FROM claim o WHERE o.instance_id = k.instance_id) AS newest_epoch
-  FROM (SELECT host_id, instance_id, epoch, c.role, g.power, g.applied_generation
+  FROM (SELECT host_id, instance_id, epoch, c.role, c.discard, g.power, g.applied_generation
           FROM (SELECT * FROM claim WHERE host_id = ANY ($1::text[])) c
           FULL JOIN (SELECT * FROM guest WHERE host_id = ANY ($1::text[])) g
          USING (host_id, instance_id, epoch)) k
@@ -256,6 +256,7 @@ def _guest(row: Any) -> GuestFact:
         instance_id=str(row["instance_id"]),
         epoch=row["epoch"],
         role=None if row["role"] is None else ClaimRole(row["role"]),
+        discard=bool(row["discard"]),
         power=None if row["power"] is None else Power(row["power"]),
         applied_generation=row["applied_generation"] or 0,
         project_id=row["project_id"] or "",
