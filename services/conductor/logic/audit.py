@@ -51,6 +51,7 @@ class Kind(IntEnum):
     CLAIM_WITHOUT_GUEST = 14
     POWER_DIFFERS = 15
     HOST_NOT_COMPARED = 16
+    CLAIM_NOT_LEFT = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +192,9 @@ def _of_guest(guest: GuestFact, look: HostLook) -> tuple[Kind, str] | None:
         kind = unknown_kind(guest.epoch, guest.newest_epoch, look.head_revision)
         power = guest.power.name if guest.power else "PENDING"
         return kind, f"the host has it, {power}; newest epoch of the instance {guest.newest_epoch}"
-    cut_short = look.report is not None and look.report.cut_short
     if guest.power is None:
-        made = guest.role is ClaimRole.HOLDER and guest.state in MADE
-        if made and not cut_short and guest.task is not None and guest.task.name not in MOVING:
-            return Kind.CLAIM_WITHOUT_GUEST, "it was made there, and the host has nothing of it"
-        return None
+        whole = look.report is not None and not look.report.cut_short
+        return _of_nothing(guest) if whole else None
     runs = guest.power is Power.RUNNING
     if guest.role is ClaimRole.LEAVING:
         return (Kind.POWER_DIFFERS, "it runs, and should have gone") if runs else None
@@ -207,6 +205,16 @@ def _of_guest(guest: GuestFact, look: HostLook) -> tuple[Kind, str] | None:
         return None
     known = guest.known_power.name if guest.known_power else "PENDING"
     return Kind.POWER_DIFFERS, f"the host says {guest.power.name}, known is {known}"
+
+
+def _of_nothing(guest: GuestFact) -> tuple[Kind, str] | None:
+    """What is wrong with a claim of which the host has nothing."""
+    if guest.role is ClaimRole.LEAVING:
+        return Kind.CLAIM_NOT_LEFT, "it is to go, and the host has nothing of it any more"
+    made = guest.role is ClaimRole.HOLDER and guest.state in MADE
+    if made and guest.task is not None and guest.task.name not in MOVING:
+        return Kind.CLAIM_WITHOUT_GUEST, "it was made there, and the host has nothing of it"
+    return None
 
 
 def unknown_kind(epoch: int, newest_epoch: int, head_revision: int) -> Kind:

@@ -177,6 +177,11 @@ def leaves_and_runs(stage: Stage) -> None:
     stage.place.sql("UPDATE claim SET role = 3")
 
 
+def stays(stage: Stage) -> None:
+    leaves_and_runs(stage)
+    vanished(stage)
+
+
 def silent(stage: Stage) -> None:
     vanished(stage)
     stage.hosts.silent.add("h1")
@@ -193,6 +198,7 @@ ON_HOSTS: dict[str, tuple[Kind, Callable[[Stage], None]]] = {
     "vanished": (Kind.CLAIM_WITHOUT_GUEST, vanished),
     "stopped": (Kind.POWER_DIFFERS, stopped),
     "leaves and runs": (Kind.POWER_DIFFERS, leaves_and_runs),
+    "stays": (Kind.CLAIM_NOT_LEFT, stays),
     "silent": (Kind.HOST_NOT_COMPARED, silent),
     "down": (Kind.HOST_NOT_COMPARED, down),
 }
