@@ -156,8 +156,15 @@ CLOUD = (
     _call(
         "TOO_MANY_WATCHES",
         _NO_ROOM,
-        "The project has as many open watches at this replica as one may have.",
+        "The project has as many open watches, or waits for operations, at this replica as one may "
+        "have.",
         "End those that nobody reads; one watch of all instances serves many.",
+    ),
+    _call(
+        "TOO_MANY_UPLOADS",
+        _NO_ROOM,
+        "As many images are on their way into this replica as one project, or all, may have.",
+        "Ask again when one of them has come in.",
     ),
     _call(
         "WATCH_TOO_SLOW",

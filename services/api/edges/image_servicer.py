@@ -9,7 +9,7 @@ from stead.v1 import image_pb2_grpc, operation_pb2
 from services.api.edges.desk import Desk
 from services.api.edges.public_messages import digest_of, fill_image, fill_operation
 from services.api.flows.delete_image import delete_image
-from services.api.flows.import_image import import_image
+from services.api.flows.import_image import import_image, uploads
 from services.api.flows.list_rows import ListAsk
 from services.api.flows.ports import Accepted, ImageDescription, ImageStore
 from services.domain.errors import Invalid
@@ -22,13 +22,18 @@ class ImageServicer(image_pb2_grpc.ImageServiceServicer):
     def __init__(self, desk: Desk, store: ImageStore) -> None:
         self._desk = desk
         self._store = store
+        self._uploads = uploads()
 
     async def ImportImage(
         self, request_iterator: AsyncIterator[pb.ImportImageRequest], context: Any
     ) -> pb.ImportImageResponse:
         """Takes in an image."""
         accepted = await import_image(
-            self._desk.conductor, self._store, self._desk.caller, _parts(request_iterator)
+            self._desk.conductor,
+            self._store,
+            self._desk.caller,
+            _parts(request_iterator),
+            shares=self._uploads,
         )
         response = pb.ImportImageResponse()
         _fill(response.image, response.operation, accepted)

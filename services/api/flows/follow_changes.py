@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from services.api.flows.share import Shares
 from services.api.flows.take_changes import (
     Cursor,
     Mailbox,
@@ -27,6 +28,9 @@ from services.runtime.clock import Clock, RealClock
 # Each may hold a stretch of changes that its reader does not take.
 WATCHES_MAX = 256
 WATCHES_OF_ALL_MAX = 4096
+# Of a single operation: a mailbox holds little.
+WAITS_MAX = 1024
+WAITS_OF_ALL_MAX = 8192
 
 
 class Hub:
@@ -41,7 +45,8 @@ class Hub:
         self._ring = Ring(bytes_max=bytes_max)
         self._sleepers: Sleepers = {}
         self._cursors: set[Cursor] = set()
-        self._owners: Counter[str] = Counter()
+        self._watches = Shares(WATCHES_MAX, WATCHES_OF_ALL_MAX, too_many)
+        self._waits = Shares(WAITS_MAX, WAITS_OF_ALL_MAX, too_many)
         self._mailboxes: dict[tuple[ResourceKind, str], set[Mailbox]] = defaultdict(set)
         self._closed = False
         self.history_id = ""
@@ -102,35 +107,33 @@ class Hub:
         NoCapacity (TOO_MANY_WATCHES) where its owner, a project, has WATCHES_MAX,
         or all together have WATCHES_OF_ALL_MAX.
         """
-        if self._owners[owner] >= WATCHES_MAX or len(self._cursors) >= WATCHES_OF_ALL_MAX:
-            raise too_many()
-        cursor = Cursor(self._ring, key, position, self._sleepers)
-        if self._closed:
-            cursor.end(stopping)
-        self._cursors.add(cursor)
-        self._owners[owner] += 1
-        try:
-            yield cursor
-        finally:
-            self._cursors.discard(cursor)
-            self._owners[owner] -= 1
-            if not self._owners[owner]:
-                del self._owners[owner]
+        with self._watches.one(owner):
+            cursor = Cursor(self._ring, key, position, self._sleepers)
+            if self._closed:
+                cursor.end(stopping)
+            self._cursors.add(cursor)
+            try:
+                yield cursor
+            finally:
+                self._cursors.discard(cursor)
 
     @contextlib.contextmanager
-    def mailbox(self, kind: ResourceKind, row_id: str) -> Iterator[Mailbox]:
-        """Collects the changes of one row."""
-        mailbox = Mailbox()
-        if self._closed:
-            mailbox.close(stopping)
-        beside = self._mailboxes[kind, row_id]
-        beside.add(mailbox)
-        try:
-            yield mailbox
-        finally:
-            beside.discard(mailbox)
-            if not beside:
-                self._mailboxes.pop((kind, row_id), None)
+    def mailbox(self, kind: ResourceKind, row_id: str, owner: str = "") -> Iterator[Mailbox]:
+        """Collects the changes of one row. Raises NoCapacity (TOO_MANY_WATCHES) where its owner has
+        WAITS_MAX, or all together have WAITS_OF_ALL_MAX.
+        """
+        with self._waits.one(owner):
+            mailbox = Mailbox()
+            if self._closed:
+                mailbox.close(stopping)
+            beside = self._mailboxes[kind, row_id]
+            beside.add(mailbox)
+            try:
+                yield mailbox
+            finally:
+                beside.discard(mailbox)
+                if not beside:
+                    self._mailboxes.pop((kind, row_id), None)
 
     def watchers(self) -> Mapping[ResourceKind, int]:
         """How many watch, by noun."""

@@ -9,12 +9,29 @@ from collections.abc import AsyncIterator
 
 from services.api.flows.drop_unused import drop_unused
 from services.api.flows.ports import Accepted, Conductor, ImageDescription, ImageStore, Upload
+from services.api.flows.share import Shares
 from services.api.logic.caller import Caller
 from services.api.logic.image_format import inspect
 from services.api.logic.image_verdict import Rejected, Sound
-from services.domain.errors import CloudError, Denied, Invalid, Unavailable
+from services.domain.errors import CloudError, Denied, Invalid, NoCapacity, Unavailable
 
 PART_S = 60.0
+# Each holds a piece in memory, and the room of the whole image on the disk.
+UPLOADS_MAX = 8
+UPLOADS_OF_ALL_MAX = 64
+
+
+def uploads() -> Shares:
+    """The shares of images that are on their way in."""
+    return Shares(UPLOADS_MAX, UPLOADS_OF_ALL_MAX, _too_many)
+
+
+def _too_many() -> NoCapacity:
+    return NoCapacity(
+        "TOO_MANY_UPLOADS",
+        "as many images are on their way in here as may be; ask again when one has come",
+        retry_after_s=10.0,
+    )
 
 
 async def import_image(
@@ -22,10 +39,23 @@ async def import_image(
     store: ImageStore,
     caller: Caller,
     parts: AsyncIterator[ImageDescription | bytes],
+    *,
+    shares: Shares,
 ) -> Accepted:
     """The registered image. Raises Invalid (INVALID_FIELD, SIZE_MISMATCH, DIGEST_MISMATCH,
-    IMAGE_REJECTED), Denied, NoCapacity (STORAGE_FULL), and what the conductor refuses.
+    IMAGE_REJECTED), Denied, NoCapacity (STORAGE_FULL, TOO_MANY_UPLOADS), and what the conductor
+    refuses.
     """
+    with shares.one(caller.project_id):
+        return await _import(conductor, store, caller, parts)
+
+
+async def _import(
+    conductor: Conductor,
+    store: ImageStore,
+    caller: Caller,
+    parts: AsyncIterator[ImageDescription | bytes],
+) -> Accepted:
     description = await _next(parts)
     if not isinstance(description, ImageDescription):
         raise Invalid(

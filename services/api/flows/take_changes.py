@@ -144,7 +144,7 @@ def too_many() -> NoCapacity:
     """Why one more watch is not begun."""
     return NoCapacity(
         "TOO_MANY_WATCHES",
-        "this project has as many open watches here as one may have; end some",
+        "this project has as many open watches or waits here as one may have; end some",
         retry_after_s=5.0,
     )
 

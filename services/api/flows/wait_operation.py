@@ -34,9 +34,10 @@ async def wait_operation(
 ) -> Row:
     """The operation when it has ended, or as it is after the timeout.
 
-    Raises NotFound, Unavailable.
+    Raises NotFound, NoCapacity (TOO_MANY_WATCHES), Unavailable.
     """
-    with hub.mailbox(ResourceKind.OPERATION, ask.operation_id.lower()) as mailbox:
+    operation_id = ask.operation_id.lower()
+    with hub.mailbox(ResourceKind.OPERATION, operation_id, caller.project_id) as mailbox:
         row = await get_row(conductor, caller, ResourceKind.OPERATION, ask.operation_id)
         try:
             async with asyncio.timeout(ask.timeout_s):

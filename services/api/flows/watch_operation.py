@@ -26,10 +26,11 @@ async def watch_operation(
 ) -> AsyncGenerator[Row, None]:
     """The operation as it is and each later version; the one that ends it is the last.
 
-    Raises NotFound (OPERATION_NOT_FOUND), NoCapacity (WATCH_TOO_SLOW), Unauthenticated
-    (TOKEN_EXPIRED), Unavailable (API_STOPPING, HISTORY_CHANGED).
+    Raises NotFound (OPERATION_NOT_FOUND), NoCapacity (WATCH_TOO_SLOW, TOO_MANY_WATCHES),
+    Unauthenticated (TOKEN_EXPIRED), Unavailable (API_STOPPING, HISTORY_CHANGED).
     """
-    with hub.mailbox(ResourceKind.OPERATION, operation_id.lower()) as mailbox:
+    of_row = (ResourceKind.OPERATION, operation_id.lower())
+    with hub.mailbox(*of_row, caller.project_id) as mailbox:
         row = await get_row(conductor, caller, ResourceKind.OPERATION, operation_id)
         yield row
         while not is_ended(row):

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from stead.v1 import image_pb2
 
+from services.api.flows.import_image import UPLOADS_MAX
 from tests.fakes.conductor_rows import IMAGE
 from tests.integration.api.cloud import ApiCloud, refusal, until
 from tests.integration.api.uploads import (
@@ -34,6 +35,12 @@ async def only_chunks(content: bytes) -> AsyncIterator[Any]:
     yield image_pb2.ImportImageRequest(chunk=content)
 
 
+async def only_described() -> AsyncIterator[Any]:
+    """Nothing follows."""
+    yield image_pb2.ImportImageRequest(description=description(RAW))
+    await asyncio.Event().wait()
+
+
 async def test_images_of_each_kind_come_in(cloud: ApiCloud) -> None:
     user = cloud.user("kinds", "member")
     for kind, content, min_disk_gib in (
@@ -54,6 +61,28 @@ async def test_one_image_imported_twice_lies_there_once(cloud: ApiCloud) -> None
     second = await imported(cloud.user("twice-b", "member"))
     assert first.id != second.id
     assert first.digest == second.digest
+
+
+async def test_one_project_has_so_many_images_on_their_way_in_and_others_come_in(
+    cloud: ApiCloud,
+) -> None:
+    """One more is refused, with when to ask again, and comes in once another has ended."""
+    greedy, modest = cloud.user("uploads-a", "member"), cloud.user("uploads-b", "member")
+    before = len(files(cloud))
+    going_on = [greedy.ImportImage(only_described()) for _ in range(UPLOADS_MAX)]
+    await until(lambda: len(files(cloud)) == before + UPLOADS_MAX)
+    refused = await refusal(greedy.ImportImage(parts(description(RAW), RAW)))
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.reason == "TOO_MANY_UPLOADS"
+    assert refused.retry_s
+    await imported(modest)
+    with_modest = len(files(cloud))
+    going_on.pop().cancel()
+    await until(lambda: len(files(cloud)) == with_modest - 1)
+    await imported(greedy)
+    for call in going_on:
+        call.cancel()
+    await until(lambda: len(files(cloud)) == with_modest - UPLOADS_MAX)
 
 
 OTHER = RAW[::-1]

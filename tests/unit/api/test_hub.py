@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from services.api.flows.follow_changes import WATCHES_MAX, Hub
+from services.api.flows.follow_changes import WAITS_MAX, WATCHES_MAX, Hub
 from services.api.flows.take_changes import KEPT_MAX, Cursor
 from services.api.logic.change import OVERHEAD_BYTES
 from services.api.logic.ring import TAKEN_MAX
@@ -236,6 +236,20 @@ async def test_one_project_cannot_have_all_watches() -> None:
         stack.enter_context(hub.cursor(ALL, 0, "modest"))
     with hub.cursor(ALL, 0, "greedy"):
         assert sum(hub.watchers().values()) == 1
+
+
+async def test_one_project_cannot_have_all_waits() -> None:
+    hub = hub_for(10)
+    with contextlib.ExitStack() as stack:
+        for _ in range(WAITS_MAX):
+            stack.enter_context(hub.mailbox(INSTANCE, "a", "greedy"))
+        with pytest.raises(NoCapacity) as refused:
+            stack.enter_context(hub.mailbox(INSTANCE, "a", "greedy"))
+        assert refused.value.reason == "TOO_MANY_WATCHES"
+        assert refused.value.retry_after_s
+        stack.enter_context(hub.mailbox(INSTANCE, "a", "modest"))
+    with hub.mailbox(INSTANCE, "a", "greedy"):
+        pass
 
 
 async def test_another_history_ends_who_listens_and_lets_others_begin() -> None:
