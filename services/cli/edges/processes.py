@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 from collections.abc import Mapping
@@ -93,6 +94,10 @@ class LocalProcesses:
             return f"(no log at {log})"
         return "\n".join([f"{log} ends:", *lines[-LAST_WORDS_LINES:]])
 
+    async def cut_back_log(self, unit: Unit) -> None:
+        """Beside its writer."""
+        await asyncio.to_thread(cut_back, self._log(unit))
+
     def port_holder(self, host: str, port: int) -> str | None:
         """None if the port is free, else who listens there, "" if that cannot be seen."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -131,6 +136,22 @@ def turn_over(log: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_BYTES_MAX:
             log.replace(log.with_suffix(".log.1"))
+
+
+def cut_back(log: Path) -> None:
+    """The same for a log that is being written: a copy is kept and the file begun anew. Whoever
+    writes appends, and loses no more than the lines of this moment.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size <= LOG_BYTES_MAX:
+            return
+        older = log.with_suffix(".log.1")
+        try:
+            shutil.copyfile(log, older)
+        except OSError:
+            # No room for both: the newer words are worth more.
+            older.unlink(missing_ok=True)
+        os.truncate(log, 0)
 
 
 def listener(port: int) -> str:

@@ -49,6 +49,10 @@ class Processes(Protocol):
         """The end of a unit's log."""
         ...
 
+    async def cut_back_log(self, unit: Unit) -> None:
+        """Keeps a bounded end of the log of a unit that runs."""
+        ...
+
     def port_holder(self, host: str, port: int) -> str | None:
         """Who listens there ("pid 7: nginx -g"), "" if it cannot be known, None if the port is
         free.

@@ -19,6 +19,7 @@ LOOK_S = 0.05
 START_S = 120.0
 EARLY_DEATHS_MAX = 4
 GRACE_S = 10.0
+LOG_EVERY_S = 30.0
 
 
 class Supervisor:
@@ -130,12 +131,18 @@ class Supervisor:
             backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
     async def _outlive(self, unit: Unit, child: Child) -> int:
-        looking = asyncio.create_task(self._look(unit))
+        beside = [asyncio.create_task(self._look(unit)), asyncio.create_task(self._keep_log(unit))]
         try:
             return await child.wait()
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    async def _keep_log(self, unit: Unit) -> None:
+        while True:
+            await asyncio.sleep(LOG_EVERY_S)
+            await self._processes.cut_back_log(unit)
 
     async def _look(self, unit: Unit) -> None:
         seat = self.seats[unit.label]

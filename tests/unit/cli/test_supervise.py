@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class FakeProcesses:
     events: list[str] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
     holder: str | None = None
+    cut_back: Counter[str] = field(default_factory=Counter)
 
     def started(self, pid: int) -> int | None:
         return self.alive.get(pid)
@@ -69,6 +71,9 @@ class FakeProcesses:
 
     def last_words(self, unit: Unit) -> str:
         return f"{unit.label} said goodbye"
+
+    async def cut_back_log(self, unit: Unit) -> None:
+        self.cut_back[unit.label] += 1
 
     def port_holder(self, host: str, port: int) -> str | None:
         return self.holder
@@ -139,6 +144,18 @@ def test_what_dies_is_started_again_and_counted() -> None:
         assert supervisor.seats["conductor"].restarts == 3
         assert processes.events.count("start conductor") == 4
         assert processes.events.count("start api") == 1
+
+    run_warped(play())
+
+
+def test_the_log_of_what_runs_is_cut_back_while_it_runs() -> None:
+    async def play() -> None:
+        processes, stop, up = FakeProcesses(), asyncio.Event(), asyncio.Event()
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            group.create_task(_run(_supervisor(processes), stop, up))
+            await up.wait()
+            await _eventually(lambda: set(processes.cut_back) == {unit.label for unit in CHAIN})
+            stop.set()
 
     run_warped(play())
 
