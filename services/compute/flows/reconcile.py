@@ -11,15 +11,9 @@ from dataclasses import dataclass, field, replace
 from random import Random, SystemRandom
 
 from services.compute.flows.fetch_image import ImageFetcher
-from services.compute.flows.ports import (
-    Blobs,
-    CommandBatch,
-    Driver,
-    ImageFile,
-    StepFailed,
-)
+from services.compute.flows.ports import Blobs, CommandBatch, Driver, ImageFile, StepFailed
 from services.compute.flows.take_inventory import Counter
-from services.compute.flows.take_step import take_step
+from services.compute.flows.take_step import RestingError, take_step
 from services.compute.logic.guest import Claim, Guest, Identity
 from services.compute.logic.observation import Failure, Observation, Past, observation_of
 from services.compute.logic.outbox import Outbox
@@ -68,6 +62,7 @@ class Reconciler:
         self._boot_id = tools.boot_id
         self._steps_max = tools.steps_max
         self._steps = asyncio.Semaphore(tools.steps_max)
+        self._resting = False
         self._past = Past()
         self._graceful_stop: bool | None = None
         self._workers: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
@@ -86,6 +81,7 @@ class Reconciler:
 
     async def rest(self) -> None:
         """Lets the steps that were begun come to their end, and begins none any more."""
+        self._resting = True
         for _ in range(self._steps_max):
             await self._steps.acquire()
 
@@ -134,6 +130,8 @@ class Reconciler:
                     try:
                         pause = await self._settle(instance_id)
                         tries = 0
+                    except RestingError:
+                        return
                     except Exception as error:  # noqa: BLE001  # whatever it is, it is tried again
                         tries += 1
                         logger().warning(
@@ -197,6 +195,8 @@ class Reconciler:
         self._past.asked[claim] = (guest.incarnation, asyncio.get_running_loop().time())
         try:
             await self._act(step)
+        except RestingError:
+            raise
         except Exception as error:  # noqa: BLE001  # its grace runs out, however it is asked
             logger().warning("not asked to stop", instance=claim.instance_id, error=repr(error))
 
@@ -221,6 +221,9 @@ class Reconciler:
             if image is None:
                 return
         async with self._steps:
+            # Whoever waited for its turn would have it before the one who rests.
+            if self._resting:
+                raise RestingError
             await take_step(self._driver, step, identity=identity, image=image)
         self.counter.note_change()
 

@@ -6,6 +6,10 @@ from services.compute.logic.plan import Step, StepKind
 from services.compute.logic.wanted import Wanted
 
 
+class RestingError(Exception):
+    """No step is begun any more."""
+
+
 async def take_step(
     driver: Driver, step: Step, *, identity: Identity, image: ImageFile | None
 ) -> None:

@@ -30,6 +30,7 @@ from tests.fakes.ingress import FakeIngress
 
 CLOUD_ID = "0123456789ab"
 CAPACITY = Resources(64, 65536, 1024)
+STEPS_MAX = 8
 
 
 def wanted(
@@ -110,7 +111,7 @@ class Stage:
         self.stack.push_async_callback(replicas.close)
         door = Door(replicas, host_id)
         blobs = GrpcBlobs(door, host_id)
-        tools = Tools(driver, images or self.images(), blobs, steps_max=8, boot_id=boot_id)
+        tools = Tools(driver, images or self.images(), blobs, steps_max=STEPS_MAX, boot_id=boot_id)
         profile = HostProfile(host_id, "m1", "b1", "0", Resources(0, 0, 0), Overcommit())
         agent = Agent(
             profile,

@@ -13,7 +13,14 @@ from services.compute.flows.answer_question import answer_question
 from services.compute.flows.console_ports import ConsoleLogAsk, Question
 from services.compute.logic.guest import Claim
 from services.domain.instance import Power
-from tests.integration.compute.conftest import CAPACITY, CLOUD_ID, Stage, until_found, wanted
+from tests.integration.compute.conftest import (
+    CAPACITY,
+    CLOUD_ID,
+    STEPS_MAX,
+    Stage,
+    until_found,
+    wanted,
+)
 
 IMAGE = b"an image " * 100_000
 
@@ -313,3 +320,19 @@ async def test_a_guest_that_does_not_stay_on_fails_with_its_reason(stage: Stage)
         host.command(wish)
         seen = await host.until_seen(wish, lambda observation: observation.HasField("failure"))
         assert seen.failure.reason == "GUEST_ENDS_AT_ONCE"
+
+
+async def test_one_that_rests_begins_no_step_that_waited_for_its_turn(stage: Stage):
+    """More instances than steps at a time: those that wait are not begun, to be cut off then."""
+    store(stage)
+    driver = stage.driver(delay_s=0.3)
+    async with stage.living(driver) as host:
+        await host.viewed()
+        host.command(*(wanted(f"i{n}", IMAGE) for n in range(3 * STEPS_MAX)))
+        await until_found(driver)
+        async with asyncio.timeout(60):
+            await host.agent.reconciler.rest()
+        begun = len(await driver.list_guests())
+        assert 0 < begun <= STEPS_MAX
+        await asyncio.sleep(0.5)
+        assert len(await driver.list_guests()) == begun
