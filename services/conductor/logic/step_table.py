@@ -3,6 +3,9 @@
 One row says: of this action in this phase, when this holds, this step is taken; what it does, how
 it is undone or why it needs no undo, how long the phase may last, how often it is looked at. Of the
 rows of a phase the first that holds counts. docs/operations.md shows the table (scripts/docs.py).
+The deadline goes before all else, a fenced host too: an operation that may be moved on for ever
+would have no end. A build or a removal that no host holds has no row but its deadline: no flow
+leaves one so, and such rows are for the audit and an admin, not for a step that guesses.
 Does not take steps (steps, flows/advance) nor write what an undo says (lifecycle, overdue).
 Source: MECHANICS B3, B5, C3, C6.
 """

@@ -138,6 +138,24 @@ def test_the_step_that_is_taken_is_the_one_of_the_table(row: Row) -> None:
     assert type(step) is KINDS[row.step]
 
 
+def test_an_overdue_build_on_a_fenced_host_ends_and_is_not_moved_on() -> None:
+    for row in [row for row in ROWS if row.when is When.HOST_FENCED]:
+        late = replace(in_row(row), overdue=True)
+        assert isinstance(steps.next_step(late), steps.GiveUp)
+
+
+def test_what_no_host_holds_though_one_should_waits_for_its_deadline_alone() -> None:
+    for (action, phase), start in STARTS.items():
+        if phase is Phase.PLACING:
+            continue
+        lost = replace(start(), claims=())
+        taken = steps.next_step(lost)
+        assert taken is None, (action, phase)
+        late = steps.row_now(replace(lost, overdue=True))
+        assert late is not None
+        assert late.when is When.OVERDUE
+
+
 @EVERY
 def test_each_step_taken_twice_is_the_same_step_and_leaves_the_same(row: Row) -> None:
     situation = in_row(row)
