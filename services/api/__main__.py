@@ -13,10 +13,11 @@ from services.api.config import Settings
 from services.api.edges.audit_conductor import ConductorAudits
 from services.api.edges.bus import Questions, follow_bus
 from services.api.edges.compute_ingress import ComputeIngress
-from services.api.edges.conductor import Conductor, HostRecords
+from services.api.edges.conductor import Conductor
 from services.api.edges.conversation import Conversation
 from services.api.edges.desk import Desk
 from services.api.edges.figures import add_gauges
+from services.api.edges.host_records import HostRecords
 from services.api.edges.image_store import ImageStore
 from services.api.edges.row_fields import fields_of
 from services.api.edges.servers import SERVICES, ingress_server, public_server, servicers

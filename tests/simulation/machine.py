@@ -146,7 +146,7 @@ class MachineDriver(FakeDriver):
 
 
 class MemoryShelf:
-    """The images of a machine: implements `compute.flows.ports.ImageShelf`."""
+    """The images of a machine: implements `compute.flows.image_ports.ImageShelf`."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine

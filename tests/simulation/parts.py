@@ -18,9 +18,10 @@ from stead.internal.v1 import (
 )
 
 from services.api.edges.compute_ingress import ComputeIngress
-from services.api.edges.conductor import Conductor, HostRecords
+from services.api.edges.conductor import Conductor
 from services.api.edges.conductor_messages import changes_from
 from services.api.edges.conversation import Conversation
+from services.api.edges.host_records import HostRecords
 from services.api.edges.row_fields import fields_of
 from services.api.flows.follow_changes import Hub
 from services.api.flows.follow_feed import Feed

@@ -12,7 +12,7 @@ from typing import Any
 from stead.internal.v1 import compute_pb2 as pb
 from stead.internal.v1 import compute_pb2_grpc
 
-from services.api.edges.conductor import HostRecords
+from services.api.edges.host_records import HostRecords
 from services.api.flows import attend_host as attending
 from services.api.flows.fetch_blob import BlobAsk, fetch_blob
 from services.api.flows.ports import ImageStore

@@ -101,7 +101,6 @@ class History(Protocol):
 
     async def until_history_over(self) -> None:
         """Waits for its end."""
-        ...
 
 
 # What the reader of a stream leaves for the one who answers; None is the end of the stream.
@@ -111,9 +110,8 @@ _Heard = asyncio.Queue[Saying | Exception | None]
 async def attend_host(
     records: HostRecords, history: History, clock: Clock, sayings: AsyncIterator[Saying]
 ) -> AsyncGenerator[Telling, None]:
-    """Answers until the host goes or is superseded. Raises Invalid, what the conductor refuses,
-    Unavailable; so too where the database was set back: a host whose wishes are of another history
-    greets anew, for no number tells it so.
+    """Answers until the host goes or is superseded. Raises Invalid, what the conductor refuses, and
+    Unavailable, also where the database was set back: no number would tell the host so.
     """
     async with _listening(sayings, history) as heard:
         said = await _next(heard)

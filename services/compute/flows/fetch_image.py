@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.compute.flows.ports import ImageShelf, StepFailed
+from services.compute.flows.image_ports import ImageShelf
+from services.compute.flows.ports import StepFailed
 from services.compute.logic.wanted import Image
 from services.domain.errors import NotFound
 from services.runtime.log import logger
