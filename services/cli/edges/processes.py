@@ -138,19 +138,20 @@ def turn_over(log: Path) -> None:
             log.replace(log.with_suffix(".log.1"))
 
 
-def cut_back(log: Path) -> None:
+def cut_back(log: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
     """The same for a log that is being written: a copy is kept and the file begun anew. Whoever
     writes appends, and loses no more than the lines of this moment.
     """
     with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size <= LOG_BYTES_MAX:
+        if log.stat().st_size <= bytes_max:
             return
         older = log.with_suffix(".log.1")
         try:
             shutil.copyfile(log, older)
         except OSError:
             # No room for both: the newer words are worth more.
-            older.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                older.unlink(missing_ok=True)
         os.truncate(log, 0)
 
 
