@@ -26,15 +26,15 @@ async def start_unseen(driver: Driver, boot_id: str) -> None:
     steps = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def start(guest: Guest) -> None:
+        instance_id = guest.identity.instance_id
         async with steps:
             try:
                 await driver.start_guest(guest.identity)
                 await driver.write_notes(guest.identity, replace(guest.notes, ran_in=boot_id))
             except Exception as error:  # noqa: BLE001  # a view will say what else is to be done
-                told, error_told = logger().warning, repr(error)
-                told("not started", instance=guest.identity.instance_id, error=error_told)
+                logger().warning("not started", instance=instance_id, error=repr(error))
             else:
-                logger().info("started without a view", instance=guest.identity.instance_id)
+                logger().info("started without a view", instance=instance_id)
 
     await asyncio.gather(*map(start, due))
 
