@@ -16,9 +16,10 @@ from services.api.logic.image_verdict import Rejected, Sound
 from services.domain.errors import CloudError, Denied, Invalid, NoCapacity, Unavailable
 
 PART_S = 60.0
-# Each holds a piece in memory, and the room of the whole image on the disk.
-UPLOADS_MAX = 8
-UPLOADS_OF_ALL_MAX = 64
+# Each holds a piece in memory, and the room of the whole image on the disk. One image may well be
+# sent a hundred times at once, by clients that do not wait.
+UPLOADS_MAX = 128
+UPLOADS_OF_ALL_MAX = 256
 
 
 def uploads() -> Shares:
