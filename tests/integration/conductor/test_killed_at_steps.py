@@ -70,7 +70,11 @@ async def begun(made: Conductor, place: Place, row: Row) -> str:
 async def killed(process: Process, row: Row, moment: str, id_: str) -> None:
     """Has it die at the step; a step that is not taken would leave it alive."""
     await process.start("tests.integration.conductor.dying", row.step.name, moment, id_)
-    assert await process.exited() == -signal.SIGKILL
+    try:
+        assert await process.exited() == -signal.SIGKILL
+    finally:
+        # One that was never at the step would run on.
+        await process.end()
 
 
 def scripted(process: Process, stub: conductor_pb2_grpc.ConductorServiceAsyncStub) -> Cloud:
