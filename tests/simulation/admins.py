@@ -46,6 +46,12 @@ class Admin(Client):
         for host_id in sorted(self._world.lost):
             self._world.find(host_id)
 
+    async def tend(self) -> None:
+        """The same again and again, until cancelled."""
+        while True:
+            await self.finish()
+            await asyncio.sleep(LOOK_S)
+
     async def _attend(self, host_id: str) -> None:
         found = await self._host(host_id)
         if found is None:

@@ -115,11 +115,13 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
         task.cancel()
     evil.heal()
     await admin.finish()
+    # A power switch may have been at it still: whatever is off now comes back as well.
+    tending = world.users.spawn(admin.tend())
     healed_s = world.loop.time()
     quiet = await _until_quiet(world, watchers)
     await _until_heard(world, work, healed_s)
     quiet = quiet and await _until_quiet(world, watchers)
-    for task in watching:
+    for task in (*watching, tending):
         task.cancel()
     told = Told(
         seed, ops, f"{world.loop.crc:08x}-{world.loop.steps}", world.loop.steps,
@@ -166,7 +168,8 @@ def _is_kept(rows: Any, claim: Any) -> bool:
 def _unsettled(world: World, watchers: list[Watcher]) -> list[str]:
     """What is still to be done."""
     rows = world.store.rows
-    found = [f"operation {id_} of {i} is under way" for i, id_ in rows.under_way.items()]
+    found = [f"the machine of {host_id} is off" for host_id in sorted(world.lost)]
+    found += [f"operation {id_} of {i} is under way" for i, id_ in rows.under_way.items()]
     found += [
         f"a claim is {c.role.name}: {c.instance_id} {c.epoch} on {c.host_id}"
         for c in rows.claims.values()
