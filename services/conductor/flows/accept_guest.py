@@ -71,15 +71,18 @@ class GuestAcceptor:
 
 def _act_for(fact: GuestFact) -> ClaimAct:
     """One that nobody claims is condemned; of what an evacuation left the disk may go too, once its
-    instance has another. Raises WrongState (GUEST_CLAIMED).
+    instance is made on another. What was read holds as if the word had been given then: nothing
+    unmakes that disk but an evacuation from its own host, asked for later.
+
+    Raises WrongState (GUEST_CLAIMED).
     """
     if fact.role is None:
         return ClaimAct.CONDEMN
-    if fact.role is ClaimRole.LEAVING and not fact.discard and fact.newest_epoch > fact.epoch:
+    if fact.role is ClaimRole.LEAVING and not fact.discard and fact.has_newer_disk:
         return ClaimAct.DISCARD
     why = "a claim stands for this guest; delete its instance instead"
     if fact.role is ClaimRole.LEAVING:
-        why = "it is the one disk of its instance; evacuate that, or delete it"
+        why = "it is the one disk of its instance; evacuate that and wait until it is, or delete it"
         why = "this guest is on its way out already" if fact.discard else why
     raise WrongState("GUEST_CLAIMED", why, metadata={"instance_id": fact.instance_id})
 

@@ -19,6 +19,7 @@ from services.conductor.logic.audit_facts import (
     OperationFact,
     ProjectFact,
 )
+from services.conductor.logic.guest_policy import MADE
 from services.domain.instance import Power, State, Task
 from services.domain.kinds import ClaimRole, HostState
 
@@ -27,7 +28,6 @@ LOOK_LATE_S_MAX = 60.0
 LATE_S_MAX = 60.0
 
 ON_A_HOST = frozenset({State.BUILDING, State.ACTIVE, State.STOPPED})
-MADE = frozenset({State.ACTIVE, State.STOPPED})
 # While these are under way the guest goes, or comes elsewhere.
 MOVING = frozenset({"DELETING", "EVACUATING"})
 

@@ -5,6 +5,7 @@ Owns the shapes. Does not own what differs (audit) nor how they are read (edges/
 
 from dataclasses import dataclass
 
+from services.conductor.logic.guest_policy import MADE
 from services.domain.instance import Power, State, Task
 from services.domain.kinds import ClaimRole, HostState
 
@@ -97,6 +98,14 @@ class GuestFact:
     known_power: Power | None
     version: int
     newest_epoch: int
+
+    @property
+    def has_newer_disk(self) -> bool:
+        """Whether its instance was made anew under a later claim; one that is still being made may
+        fail, and then this guest's is the only disk.
+        """
+        is_made = self.state in MADE and self.task is not Task.EVACUATING
+        return is_made and self.newest_epoch > self.epoch
 
 
 @dataclass(frozen=True, slots=True)

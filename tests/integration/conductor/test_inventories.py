@@ -197,6 +197,12 @@ async def test_what_an_evacuation_left_goes_by_an_admins_word_once_it_is_not_the
         with pytest.raises(WrongState, match="one disk"):
             await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
         await made.decider.decide([Decision(instance_id, 2, "h2", 1, {})])
+        # Nothing is made of it yet: the build may fail, or its host die.
+        with pytest.raises(WrongState, match="one disk"):
+            await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
+        epoch = (await claims(made, instance_id))[-1].epoch
+        built = Seen(instance_id, epoch, "h2", 1, 1, 3, Power.RUNNING, absent=False)
+        assert await made.observer.observe([built]) == [ObservationOutcome.APPLIED]
         await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
         with pytest.raises(WrongState, match="on its way out"):
             await made.guests.discard(asked("discard_guest", caller=ADMIN), left)
