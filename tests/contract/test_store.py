@@ -17,14 +17,22 @@ from services.conductor.edges.store.migrate import migrate
 from services.conductor.edges.store.postgres import PostgresStore
 from services.conductor.flows.ports import Query
 from services.conductor.logic import lifecycle
-from services.conductor.logic.items import Committed, Item, Outcome, Refusal, Refused
+from services.conductor.logic.items import (
+    ClaimAct,
+    ClaimChange,
+    Committed,
+    Item,
+    Outcome,
+    Refusal,
+    Refused,
+)
 from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import FlavorRow
 from services.domain.errors import Broken, Unavailable
 from services.domain.instance import Power
 from services.domain.kinds import HostState, ResourceKind
-from services.domain.resources import Resources
+from services.domain.resources import NOTHING, Resources
 from services.runtime.ids import new_id
 from tests.engines import Postgres, postgres
 from tests.stores import CLOUD, claim_all, create, host, new_store, refusals
@@ -122,6 +130,20 @@ async def test_an_unknown_host_has_no_room(store: PostgresStore) -> None:
     row = instance()
     await store.items_commit([create(row)])
     assert refusals(await claim_all(store, [row], "nowhere")) == ["NO_ROOM"]
+
+
+async def test_a_host_that_was_removed_takes_nothing(store: PostgresStore) -> None:
+    """A late decision for it, or a late word about a guest there, would stand for ever."""
+    await store.items_commit([Item(host=host())])
+    row = instance()
+    await store.items_commit([create(row)])
+    removed = replace(host(seen=1), state=HostState.DOWN, deleted=True)
+    assert refusals(await store.items_commit([Item(host=removed)])) == [""]
+    assert refusals(await claim_all(store, [row])) == ["NO_ROOM"]
+    stray = ClaimChange(ClaimAct.CONDEMN, new_id(), "h1", NOTHING, epoch=5)
+    assert refusals(await store.items_commit([Item(claims=(stray,))])) == ["STALE"]
+    await store.items_commit([Item(host=host(seen=2))])
+    assert refusals(await claim_all(store, [row])) == [""]
 
 
 async def test_a_shrunk_host_keeps_what_it_has_and_takes_no_more(store: PostgresStore) -> None:

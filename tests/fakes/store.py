@@ -141,7 +141,7 @@ class MemoryStore(Writer):
             for claim in rows.claims.values()
             if claim.host_id == host_id
         )
-        return View(host_id, host.row.incarnation, rows.head, wanted)
+        return View(host_id, host.row.incarnation, rows.head, wanted, fenced=host.row.fenced)
 
     async def leases_renew(self, beats: Sequence[Beat]) -> list[BeatAnswer]:
         answers, heard = [], False

@@ -123,7 +123,7 @@ def _claims(rows: Rows, items: Sequence[Item]) -> Told:  # noqa: C901  # as the 
             key = (change.instance_id, change.epoch)
             claim = rows.claims.get(key)
             if change.act is ClaimAct.CONDEMN:
-                if claim is not None:
+                if claim is not None or (host is not None and host.row.deleted):
                     yield place, Refused(Refusal.STALE)
             elif claim is None or claim.host_id != change.host_id:
                 yield place, Refused(Refusal.NO_CLAIM)
@@ -254,7 +254,8 @@ def _fill(rows: Rows, items: Sequence[Item], refused: dict[int, Refused]) -> Non
                 host = rows.hosts.get(change.host_id)
                 before = beside.get(change.host_id, host.used if host else NOTHING)
                 after = plus(before, change.resources)
-                target = host.row.target if host else Resources(-1, -1, -1)
+                lives = host is not None and not host.row.deleted
+                target = host.row.target if host and lives else Resources(-1, -1, -1)
                 if any(a > t for a, t in zip(amounts(after), amounts(target), strict=True)):
                     refused[place] = Refused(Refusal.NO_ROOM)
                     break

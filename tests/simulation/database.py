@@ -71,7 +71,8 @@ class MemoryInventories:
     async def inventory_keep(self, inventory: Inventory) -> bool:
         await asyncio.sleep(self._database.network.delay_s())
         host = self._database.store.rows.hosts.get(inventory.host_id)
-        return host is not None and host.row.incarnation == inventory.incarnation
+        live = host is not None and host.row.incarnation == inventory.incarnation
+        return host is not None and live and not host.row.fenced
 
 
 class SimulatedStore:

@@ -40,11 +40,7 @@ class HostAcceptor:
 
         async def decide() -> Item:
             row = await self._silent(host_id)
-            now_s = self._acceptance.clock.now_s()
-            by = asked.caller.subject
-            fence = Fence(row.incarnation, FenceKind.VOUCHED, by, reason, now_s)
-            fenced = replace(row, state=HostState.DOWN, fence=row.fence if row.fenced else fence)
-            return self._item(asked, fenced, OperationAction.FENCE_HOST)
+            return self._item(asked, self._over(asked, row, reason), OperationAction.FENCE_HOST)
 
         return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
 
@@ -56,10 +52,18 @@ class HostAcceptor:
 
         async def decide() -> Item:
             row = await self._silent(host_id)
-            removed = replace(row, state=HostState.DOWN, deleted=True, fence=None)
+            # Fenced with it: what its agent may still say is no longer heard.
+            removed = replace(self._over(asked, row, "removed"), deleted=True)
             return self._item(asked, removed, OperationAction.REMOVE_HOST)
 
         return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
+
+    def _over(self, asked: Asked, row: HostRow, reason: str) -> HostRow:
+        """The host with its incarnation fenced on the caller's word, unless it is already."""
+        now_s = self._acceptance.clock.now_s()
+        by = asked.caller.subject
+        fence = Fence(row.incarnation, FenceKind.VOUCHED, by, reason, now_s)
+        return replace(row, state=HostState.DOWN, fence=row.fence if row.fenced else fence)
 
     async def _silent(self, host_id: str) -> HostRow:
         known = [host_id] if is_host_id(host_id) else []

@@ -71,12 +71,14 @@ class Greeter:
         raise Unavailable("ROW_CONTENDED", "several agents greet for this host at once")
 
     async def view(self, host_id: str, incarnation: int) -> View:
-        """The view of a live incarnation. Raises Conflict (SUPERSEDED) for another one."""
+        """The view of a live incarnation. Raises Conflict (SUPERSEDED) for another one, and for one
+        that is fenced: its guests may be made elsewhere by now.
+        """
         view = await self._store.host_view_read(host_id)
         if view is None:
             raise NotFound("HOST_NOT_FOUND", f"there is no host {host_id}")
-        if view.incarnation != incarnation:
-            raise Conflict("SUPERSEDED", "another agent of this host is live")
+        if view.incarnation != incarnation or view.fenced:
+            raise Conflict("SUPERSEDED", "another agent of this host is live, or it is fenced")
         return view
 
     async def _refuse_twin(self, hello: Hello, known: HostRow) -> None:

@@ -38,7 +38,7 @@ class Due:
 class View:
     """All claims of one host with what is wanted under them, as of one revision. A condemned guest
     has a claim without an instance. `outdated` are guests that the host has told of whose instance
-    has a higher epoch.
+    has a higher epoch. A `fenced` incarnation is over.
     """
 
     host_id: str
@@ -46,6 +46,7 @@ class View:
     revision: int
     wanted: tuple[tuple[InstanceRow | None, ClaimRow], ...]
     outdated: tuple[tuple[str, int], ...] = ()
+    fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from services.conductor.logic.leases import Beat
 from services.conductor.logic.observation import Seen
 from services.conductor.logic.rows import Caller, HostRow, Situation
 from services.conductor.logic.steps import MoveOn
-from services.domain.errors import WrongState
+from services.domain.errors import Conflict, WrongState
 from services.domain.instance import Power, Standing, State, Task
 from services.domain.kinds import ClaimRole, HostState
 from services.domain.observation import ObservationOutcome
@@ -201,6 +201,8 @@ async def test_a_host_that_comes_back_stops_and_keeps_until_the_owner_deletes(
         assert await made.observer.observe([told]) == [ObservationOutcome.SUPERSEDED]
         (answer,) = await made.leaser.beat([Beat("h1", 1)])
         assert answer.superseded, "the incarnation is fenced, whoever still beats under it"
+        with pytest.raises(Conflict, match="fenced"):
+            await made.greeter.view("h1", 1)
         view = await made.greeter.greet(hello("h1"))
         ((row, claim),) = view.wanted
         wish = messages.wanted(row, claim)
@@ -377,6 +379,8 @@ async def test_a_host_is_removed_once_it_is_silent_and_empty_and_may_come_back_a
         assert removed.resource.deleted
         assert place.sql("SELECT count(*) FROM claim") == "0"
         assert place.sql("SELECT deleted, used_vcpus, claim_count FROM host") == "t|0|0"
+        (answer,) = await made.leaser.beat([Beat("h1", 1)])
+        assert answer.superseded, "an agent that was silent until now must greet anew"
         back = await made.greeter.greet(hello())
         assert (back.incarnation, back.wanted) == (2, ())
         assert place.sql("SELECT deleted FROM host") == "f"

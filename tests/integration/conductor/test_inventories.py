@@ -66,6 +66,9 @@ async def test_only_the_live_agent_is_believed(place: Place) -> None:
         assert place.sql("SELECT incarnation, number FROM inventory") == "1|9"
         assert await keep(report(0, guest, incarnation=2))
         assert place.sql("SELECT incarnation, number FROM inventory") == "2|0"
+        await down(made, "h1")
+        await made.hosts.fence(asked("fence_host", caller=ADMIN), "h1", "burnt")
+        assert not await keep(report(1, incarnation=2)), "what is fenced is not heard"
 
 
 async def test_a_report_out_of_bounds_is_cut(place: Place) -> None:

@@ -90,7 +90,7 @@ LOOKS = """
 SELECT h.id, h.state, h.incarnation, n.revision AS head, r.incarnation AS told_incarnation,
        r.as_of_revision, r.cut_short, extract(epoch FROM now() - r.reported_at)::float8 AS age_s
   FROM counter n CROSS JOIN host h LEFT JOIN inventory r ON r.host_id = h.id
- WHERE h.id = ANY ($1::text[]) ORDER BY h.id
+ WHERE h.id = ANY ($1::text[]) AND NOT h.deleted ORDER BY h.id
 """
 
 GUESTS = """

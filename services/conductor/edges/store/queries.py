@@ -40,7 +40,7 @@ SELECT i.*, (SELECT n.revision FROM counter n) AS head,
 """
 
 VIEW = """
-SELECT n.revision AS head, h.incarnation, h.state AS host_state,
+SELECT n.revision AS head, h.incarnation, h.state AS host_state, h.fenced = h.incarnation AS fenced,
        c.epoch AS claim_epoch, c.role AS claim_role, c.wanted_revision,
        c.host_id AS claim_host, c.instance_id AS claim_instance, c.discard, i.*
   FROM counter n
@@ -143,7 +143,8 @@ async def view(connection: Connection, host_id: str) -> View | None:
                 row["discard"],
             )  # fmt: skip
             wanted.append((None if row["id"] is None else _instance(row), claim))
-    return View(host_id, rows[0]["incarnation"], rows[0]["head"], tuple(wanted))
+    host = rows[0]
+    return View(host_id, host["incarnation"], host["head"], tuple(wanted), fenced=host["fenced"])
 
 
 async def hosts(connection: Connection, ids: Sequence[str]) -> dict[str, HostRow]:
