@@ -37,7 +37,7 @@ INSTANCES = (
     _call(
         "HOST_NOT_DOWN",
         _WRONG_STATE,
-        "The host is heard of, or it is not known that it is dead; or no host holds the instance.",
+        "The host is heard of, or it is not known that it is dead.",
         "End the host's agent and wait for its lease to lapse; docs/hosts.md.",
     ),
     _call(
@@ -45,6 +45,12 @@ INSTANCES = (
         _WRONG_STATE,
         "The host is DOWN, but its guests may run on: nobody vouches that they do not.",
         "Make sure that it is off, then `stead host fence HOST --reason WORDS`.",
+    ),
+    _call(
+        "NOTHING_TO_EVACUATE",
+        _WRONG_STATE,
+        "No host has anything of the instance: it was never built, or all of it is gone.",
+        "Delete it, and create another.",
     ),
     _call(
         "HOST_NOT_EMPTY",

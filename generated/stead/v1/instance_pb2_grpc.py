@@ -178,7 +178,7 @@ class InstanceServiceServicer:
         """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
         from the image; the old one stays on the old host, should that come back, until the instance is deleted.
         Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
-        HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        HOST_NOT_FENCED, NOTHING_TO_EVACUATE, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,7 +73,7 @@ class InstanceServiceStub:
     """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
     from the image; the old one stays on the old host, should that come back, until the instance is deleted.
     Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
-    HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    HOST_NOT_FENCED, NOTHING_TO_EVACUATE, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
     """
     DeleteInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.DeleteInstanceRequest, _instance_pb2.DeleteInstanceResponse]
     """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
@@ -146,7 +146,7 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
     from the image; the old one stays on the old host, should that come back, until the instance is deleted.
     Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
-    HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    HOST_NOT_FENCED, NOTHING_TO_EVACUATE, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
     """
     DeleteInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.DeleteInstanceRequest, _instance_pb2.DeleteInstanceResponse]  # type: ignore[assignment]
     """Deletes an instance whatever it is doing: an unfinished operation of it is CANCELLED, its guest is destroyed with its disk.
@@ -270,7 +270,7 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
         from the image; the old one stays on the old host, should that come back, until the instance is deleted.
         Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (HOST_NOT_DOWN,
-        HOST_NOT_FENCED, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        HOST_NOT_FENCED, NOTHING_TO_EVACUATE, INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
         """
 
     @_abc_1.abstractmethod

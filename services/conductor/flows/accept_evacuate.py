@@ -23,8 +23,8 @@ class EvacuationAcceptor:
 
     async def evacuate(self, asked: Asked, instance_id: str) -> Accepted:
         """Lets go of its host and places it again, under a new epoch. Raises NotFound
-        (INSTANCE_NOT_FOUND), WrongState (HOST_NOT_DOWN, HOST_NOT_FENCED, INVALID_INSTANCE_STATE,
-        OPERATION_UNDER_WAY).
+        (INSTANCE_NOT_FOUND), WrongState (HOST_NOT_DOWN, HOST_NOT_FENCED, NOTHING_TO_EVACUATE,
+        INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
         """
 
         async def decide() -> Item:

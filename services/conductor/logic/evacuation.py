@@ -28,7 +28,7 @@ def evacuated(
         return following
     left = _left(situation)
     if not left:
-        return Illegal("HOST_NOT_DOWN", "no host holds it: there is nothing to evacuate it from")
+        return Illegal("NOTHING_TO_EVACUATE", "no host has anything of it")
     for claim in left:
         alive = _alive(claim.host_id, hosts.get(claim.host_id))
         if alive is not None:

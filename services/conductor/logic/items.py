@@ -92,7 +92,7 @@ class Item:
 
 class Refusal(Enum):
     """Why the store did not commit an item. MALFORMED: it holds a value that no row can hold.
-    NOT_EMPTY: a project to delete that has instances.
+    NOT_EMPTY: a project or host to delete that has instances.
     """
 
     REPLAYED = "REPLAYED"

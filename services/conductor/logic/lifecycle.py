@@ -2,13 +2,14 @@
 item to commit out.
 
 Pure: the table of `domain.instance` says what is legal, this module what is written with it. A
-happening that changes nothing gives None. Does not own its power switch (power), when something is
-looked at (steps) nor who asks (flows).
+happening that changes nothing gives None. Does not own how its guest is made (building), its power
+switch (power), when something is looked at (steps) nor who asks (flows).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from services.conductor.logic.building import build_lost, built, failed, is_being_built
 from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.observation import Seen, numbered, released, unclaimed
 from services.conductor.logic.operations import (
@@ -17,9 +18,8 @@ from services.conductor.logic.operations import (
     RESOURCE_EXHAUSTED,
     ended,
     entered,
-    progressed,
 )
-from services.conductor.logic.power import drifted, lost, power_seen
+from services.conductor.logic.power import power_seen
 from services.conductor.logic.rows import (
     ClaimRow,
     InstanceRow,
@@ -27,18 +27,10 @@ from services.conductor.logic.rows import (
     OperationRow,
     Situation,
 )
-from services.domain.instance import Event, Illegal, Power, Standing, State, Task, after
+from services.domain.instance import Event, Illegal, Power, Standing, after
 from services.domain.kinds import ClaimRole
-from services.domain.operation import OperationAction, OperationState, Phase, is_cancellable
+from services.domain.operation import OperationState, Phase, is_cancellable
 from services.domain.resources import NOTHING
-
-BUILD_TRIES_MAX = 3
-
-# What it is that a build is done, by whether the guest shall run.
-_MADE = {
-    OperationAction.CREATE_INSTANCE: {True: Event.STARTED, False: Event.STARTED},
-    OperationAction.EVACUATE_INSTANCE: {True: Event.SWITCHED_ON, False: Event.SWITCHED_OFF},
-}
 
 
 def claimed(situation: Situation, host_id: str, now_s: float) -> Item | None:
@@ -69,7 +61,7 @@ def refused(situation: Situation, hosts: int, counts: dict[str, int], now_s: flo
     metadata = {"hosts": str(hosts)}
     metadata |= {f"rejected_by_{name}": str(count) for name, count in counts.items()}
     fault = OperationFault(RESOURCE_EXHAUSTED, "NO_VALID_HOST", message, metadata)
-    return _failed(situation, fault, (), now_s)
+    return failed(situation, fault, (), now_s)
 
 
 def observed(situation: Situation, seen: Seen, now_s: float) -> Item:
@@ -84,17 +76,12 @@ def observed(situation: Situation, seen: Seen, now_s: float) -> Item:
     if seen.absent:
         item = _absent(situation, seen, now_s)
     elif is_being_built(situation.instance.standing):
-        item = _building(situation, seen, now_s)
+        item = built(situation, seen, now_s)
     else:
         item = power_seen(situation, seen, now_s)
     if item is None:
         return Item(claims=(number,))
     return replace(item, claims=(number, *item.claims))
-
-
-def is_being_built(standing: Standing) -> bool:
-    """Whether the guest of its newest claim is only coming into being."""
-    return standing.state is State.BUILDING or standing.task is Task.EVACUATING
 
 
 def delete_asked(situation: Situation, operation: OperationRow, now_s: float) -> Item | None:
@@ -208,7 +195,7 @@ def _absent(situation: Situation, seen: Seen, now_s: float) -> Item | None:
             claims=(release,),
         )
     if is_being_built(instance.standing) and operation is not None:
-        return _build_lost(situation, operation, seen, now_s=now_s)
+        return build_lost(situation, operation, seen, now_s=now_s)
     return _guest_lost(situation, seen, now_s)
 
 
@@ -231,84 +218,6 @@ def _guest_lost(situation: Situation, seen: Seen, now_s: float) -> Item | None:
         ),
         operations=(ended(operation, OperationState.FAILED, now_s, fault),) if operation else (),
         claims=(released(seen),),
-    )
-
-
-def _build_lost(
-    situation: Situation, operation: OperationRow, seen: Seen, *, now_s: float
-) -> Item | None:
-    instance, release = situation.instance, released(seen)
-    reason, message = seen.failure or ("GUEST_LOST", "the host lost the guest while building it")
-    tries = operation.tries + 1
-    if tries >= BUILD_TRIES_MAX:
-        fault = OperationFault(
-            INTERNAL,
-            "BUILD_FAILED",
-            f"{tries} hosts could not build it; the last one said {reason}: {message}",
-            {"cause": reason, "tries": str(tries)},
-        )
-        return _failed(
-            replace(situation, operation=replace(operation, tries=tries)), fault, (release,), now_s
-        )
-    following = after(instance.standing, Event.BUILD_LOST)
-    if isinstance(following, Illegal):
-        return None
-    retried = replace(
-        entered(operation, Phase.PLACING, now_s),
-        tries=tries,
-        progress=f"{reason}: {message}"[:200],
-        last_fault=OperationFault(INTERNAL, reason, message, {"host_tries": str(tries)}),
-    )
-    return Item(
-        instance=replace(
-            instance,
-            standing=following,
-            host_id="",
-            epoch=0,
-            attempt=instance.attempt + 1,
-            excluded_host_ids=(*instance.excluded_host_ids, seen.host_id),
-            power=Power.PENDING,
-        ),
-        operations=(retried,),
-        claims=(release,),
-    )
-
-
-def _building(situation: Situation, seen: Seen, now_s: float) -> Item | None:
-    instance, operation = situation.instance, situation.operation
-    if operation is None or operation.action not in _MADE:
-        return None
-    if seen.applied_generation >= instance.generation:
-        following = after(instance.standing, _MADE[operation.action][instance.wanted.run])
-        if isinstance(following, Illegal):
-            return None
-        wanted = Power.RUNNING if instance.wanted.run else Power.OFF
-        started = replace(instance, standing=following, power=wanted, fault="")
-        done = (ended(operation, OperationState.DONE, now_s),)
-        # It may have gone off again since: what is seen now follows at once.
-        since = drifted(started, seen.power, fault=lost(seen))
-        return replace(since or Item(instance=started), operations=done)
-    told = progressed(operation, seen.progress)
-    return Item(operations=(told,)) if told else None
-
-
-def _failed(
-    situation: Situation, fault: OperationFault, claims: tuple[ClaimChange, ...], now_s: float
-) -> Item | None:
-    following = after(situation.instance.standing, Event.FAILED)
-    if isinstance(following, Illegal) or situation.operation is None:
-        return None
-    return Item(
-        instance=replace(
-            situation.instance,
-            standing=following,
-            fault=f"{fault.reason}: {fault.message}",
-            host_id="",
-            epoch=0,
-            power=Power.PENDING,
-        ),
-        operations=(ended(situation.operation, OperationState.FAILED, now_s, fault),),
-        claims=claims,
     )
 
 

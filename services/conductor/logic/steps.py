@@ -9,12 +9,6 @@ from dataclasses import dataclass
 from services.conductor.logic.items import Item
 from services.conductor.logic.rows import ClaimRow, InstanceRow, Situation
 from services.conductor.logic.step_table import (
-    LOOK_AGAIN_FIRST_S,
-    LOOK_AGAIN_MAX_S,
-    PLACE_AGAIN_S,
-    ROWS,
-    YOUNG_S,
-    Limit,
     Row,
     StepKind,
     When,
@@ -63,8 +57,6 @@ class MoveOn:
 
 
 Step = Place | Command | LetGo | MoveOn | GiveUp
-
-POWER_PHASES = frozenset(row.phase for row in ROWS if row.limit is Limit.SWITCHING)
 
 
 def row_now(situation: Situation) -> Row | None:
@@ -116,21 +108,3 @@ def _holds(when: When, situation: Situation) -> bool:
     if when is When.HELD:
         return holder is not None
     return when is When.UNHELD and holder is None
-
-
-__all__ = [
-    "LOOK_AGAIN_FIRST_S",
-    "LOOK_AGAIN_MAX_S",
-    "PLACE_AGAIN_S",
-    "POWER_PHASES",
-    "YOUNG_S",
-    "Command",
-    "GiveUp",
-    "LetGo",
-    "MoveOn",
-    "Place",
-    "Step",
-    "leaves_work",
-    "next_step",
-    "row_now",
-]

@@ -310,7 +310,7 @@ async def test_what_no_host_holds_is_not_evacuated(place: Place) -> None:
         instance_id = await active(made)
         lost = await seen(made, instance_id, 2, absent=True, failure=("DISK_LOST", "burnt"))
         await made.observer.observe([lost])
-        assert await refusal(made, instance_id) == "HOST_NOT_DOWN"
+        assert await refusal(made, instance_id) == "NOTHING_TO_EVACUATE"
 
 
 async def test_a_build_moves_on_from_a_host_only_once_it_is_fenced(place: Place) -> None:
