@@ -195,16 +195,24 @@ def _of_guest(guest: GuestFact, look: HostLook) -> tuple[Kind, str] | None:
     if guest.power is None:
         whole = look.report is not None and not look.report.cut_short
         return _of_nothing(guest) if whole else None
-    runs = guest.power is Power.RUNNING
     if guest.role is ClaimRole.LEAVING:
-        return (Kind.POWER_DIFFERS, "it runs, and should have gone") if runs else None
+        return _of_leaving(guest)
     if guest.task is not Task.NONE or guest.state not in MADE:
         return None
-    known_runs = guest.known_power is Power.RUNNING
+    runs, known_runs = guest.power is Power.RUNNING, guest.known_power is Power.RUNNING
     if guest.power is Power.PENDING or runs is known_runs:
         return None
     known = guest.known_power.name if guest.known_power else "PENDING"
     return Kind.POWER_DIFFERS, f"the host says {guest.power.name}, known is {known}"
+
+
+def _of_leaving(guest: GuestFact) -> tuple[Kind, str] | None:
+    """What is wrong with a guest that is to go, or to be off."""
+    if guest.power is Power.RUNNING:
+        return Kind.POWER_DIFFERS, "it runs, and should have gone"
+    if guest.discard and guest.discarded_s > LATE_S_MAX:
+        return Kind.CLAIM_NOT_LEFT, f"it was to be erased {guest.discarded_s:.0f} s ago"
+    return None
 
 
 def _of_nothing(guest: GuestFact) -> tuple[Kind, str] | None:

@@ -69,8 +69,14 @@ ADVICE: dict[Kind, tuple[str, str]] = {
         "bring its files back on the host, or `stead instance delete`",
     ),
     Kind.CLAIM_NOT_LEFT: (
-        "the host's word that nothing is left of it is not heard, or stead has a bug",
-        "end the host's agent, which says all anew when it is back; if it stays, report it",
+        (
+            "the host cannot erase the guest, its word that nothing is left of it is not heard, or "
+            "stead has a bug"
+        ),
+        (
+            "look at the compute service's log on that host; end its agent, which begins anew when "
+            "it is back; if it stays, report it"
+        ),
     ),
     Kind.POWER_DIFFERS: (
         "the host's observation has not been heard, or the host cannot stop the guest",

@@ -80,8 +80,8 @@ class OperationFact:
 @dataclass(frozen=True, slots=True)
 class GuestFact:
     """What is known of one guest on one host: its claim there (`role`; `discard` where it may be
-    erased), what the host said of it (`power` and `applied_generation`, None where it said
-    nothing), and its instance.
+    erased, for `discarded_s` by now), what the host said of it (`power` and `applied_generation`,
+    None where it said nothing), and its instance.
 
     `newest_epoch` is the newest claim of the instance, on any host.
     """
@@ -90,6 +90,7 @@ class GuestFact:
     epoch: int
     role: ClaimRole | None
     discard: bool
+    discarded_s: float
     power: Power | None
     applied_generation: int
     project_id: str

@@ -3,6 +3,10 @@
 
 UPDATE host SET fenced = incarnation WHERE deleted;
 
+-- When the word was given: the audit tells of what is there long after it. Source: MECHANICS C7.
+ALTER TABLE claim ADD COLUMN discarded_at timestamptz;
+UPDATE claim SET discarded_at = now() WHERE discard;
+
 -- Which items may not be committed, and why; room and quotas are decided apart. Of several items of one batch for the same
 -- thing only the first may be committed; the others are STALE, and the next batch finds out what they are beside the first.
 CREATE OR REPLACE FUNCTION refused_items(
@@ -274,4 +278,42 @@ BEGIN
            applied_generation = excluded.applied_generation, power = excluded.power
      WHERE (g.applied_generation, g.power) IS DISTINCT FROM (excluded.applied_generation, excluded.power);
     RETURN true;
+END $$;
+
+-- Writes claims; acts are the kinds of change among them. Epochs come from the instances, which are written before.
+CREATE OR REPLACE FUNCTION write_claims(claims claim_write[], refused integer[], acts smallint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF 1 = ANY (acts) THEN
+        INSERT INTO claim (instance_id, epoch, host_id, role, vcpus, memory_mib, disk_gib, wanted_revision)
+        SELECT w.instance_id, i.epoch, w.host_id, w.role, w.vcpus, w.memory_mib, w.disk_gib, i.epoch
+          FROM unnest(claims) w JOIN instance i ON i.id = w.instance_id
+         WHERE w.change = 1 AND w.item <> ALL (refused);
+    END IF;
+    IF 2 = ANY (acts) THEN
+        UPDATE claim c SET role = w.role, discard = c.discard OR w.discard,
+               discarded_at = CASE WHEN w.discard THEN coalesce(c.discarded_at, now()) ELSE c.discarded_at END,
+               wanted_revision = (SELECT revision FROM counter)
+          FROM unnest(claims) w
+         WHERE w.change = 2 AND w.item <> ALL (refused) AND c.instance_id = w.instance_id AND c.epoch = w.epoch;
+    END IF;
+    IF 3 = ANY (acts) THEN
+        DELETE FROM claim c USING unnest(claims) w
+         WHERE w.change = 3 AND w.item <> ALL (refused) AND c.instance_id = w.instance_id AND c.epoch = w.epoch;
+    END IF;
+    IF 4 = ANY (acts) THEN
+        UPDATE claim c SET incarnation = w.incarnation, sequence = w.sequence
+          FROM unnest(claims) w
+         WHERE w.change = 4 AND w.item <> ALL (refused) AND c.instance_id = w.instance_id AND c.epoch = w.epoch;
+    END IF;
+    IF 5 = ANY (acts) THEN
+        INSERT INTO claim (instance_id, epoch, host_id, role, discard, discarded_at, vcpus, memory_mib, disk_gib, wanted_revision)
+        SELECT w.instance_id, w.epoch, w.host_id, w.role, true, now(), 0, 0, 0, n.revision
+          FROM unnest(claims) w, counter n
+         WHERE w.change = 5 AND w.item <> ALL (refused);
+    END IF;
+    IF 6 = ANY (acts) THEN
+        UPDATE claim c SET discard = true, discarded_at = coalesce(c.discarded_at, now())
+          FROM unnest(claims) w
+         WHERE w.change = 6 AND w.item <> ALL (refused) AND c.instance_id = w.instance_id AND c.epoch = w.epoch;
+    END IF;
 END $$;

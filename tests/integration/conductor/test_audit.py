@@ -182,6 +182,17 @@ def stays(stage: Stage) -> None:
     vanished(stage)
 
 
+def erasing(stage: Stage, since: str) -> None:
+    leaves_and_runs(stage)
+    stage.hosts.has("h1", stage.claim, Power.OFF)
+    told = f"discard = true, discarded_at = now() - interval '{since}'"
+    stage.place.sql(f"UPDATE claim SET {told}")
+
+
+def never_erased(stage: Stage) -> None:
+    erasing(stage, "5 min")
+
+
 def silent(stage: Stage) -> None:
     vanished(stage)
     stage.hosts.silent.add("h1")
@@ -199,9 +210,19 @@ ON_HOSTS: dict[str, tuple[Kind, Callable[[Stage], None]]] = {
     "stopped": (Kind.POWER_DIFFERS, stopped),
     "leaves and runs": (Kind.POWER_DIFFERS, leaves_and_runs),
     "stays": (Kind.CLAIM_NOT_LEFT, stays),
+    "never erased": (Kind.CLAIM_NOT_LEFT, never_erased),
     "silent": (Kind.HOST_NOT_COMPARED, silent),
     "down": (Kind.HOST_NOT_COMPARED, down),
 }
+
+
+async def test_a_guest_whose_word_was_just_given_is_being_erased(place: Place) -> None:
+    """Its host hears of it with its next beat at the latest."""
+    async with conductor(place.url, Sent()) as made:
+        stage = await staged(place, made)
+        erasing(stage, "20 s")
+        await stage.hosts.tell("h1")
+        assert await kinds(stage.hosts.auditor()) == []
 
 
 @pytest.mark.parametrize("case", ON_HOSTS)

@@ -159,6 +159,23 @@ async def test_a_guest_goes_by_an_admins_word_and_not_before(place: Place) -> No
         assert place.sql("SELECT role, discard, vcpus FROM claim") == "3|t|0"
 
 
+async def test_what_a_removed_host_had_is_shown_no_more(place: Place) -> None:
+    """Nobody can look at it any more; should the host come back, it says anew what it has."""
+    async with conductor(place.url, Sent()) as made:
+        await made.greeter.greet(hello())
+        hosts = Hosts(made.store.audits)
+        hosts.has("h1", (new_id(), 4))
+        await hosts.greet("h1")
+        assert len((await hosts.inventorist().unknown("", START, 9))[0]) == 1
+        await down(made, "h1")
+        await made.hosts.remove(asked("remove_host", caller=ADMIN), "h1")
+        assert (await hosts.inventorist().unknown("", START, 9))[0] == []
+        with pytest.raises(NotFound):
+            await made.guests.discard(
+                asked("discard_guest", caller=ADMIN), GuestOnHost("h1", new_id(), 4)
+            )
+
+
 @pytest.mark.parametrize("case", ["no host", "no guest", "claimed"])
 async def test_a_word_about_what_is_not_quarantined_is_refused(place: Place, case: str) -> None:
     """HOST_NOT_FOUND, GUEST_NOT_REPORTED, GUEST_CLAIMED; nothing is written."""

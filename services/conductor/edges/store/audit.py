@@ -96,7 +96,8 @@ SELECT h.id, h.state, h.incarnation, n.revision AS head, r.incarnation AS told_i
 GUESTS = """
 SELECT k.*, i.project_id, i.state, i.task, i.power AS known_power, i.version,
        (SELECT max(o.epoch) FROM claim o WHERE o.instance_id = k.instance_id) AS newest_epoch
-  FROM (SELECT host_id, instance_id, epoch, c.role, c.discard, g.power, g.applied_generation
+  FROM (SELECT host_id, instance_id, epoch, c.role, c.discard, g.power, g.applied_generation,
+               extract(epoch FROM now() - c.discarded_at)::float8 AS discarded_s
           FROM (SELECT * FROM claim WHERE host_id = ANY ($1::text[])) c
           FULL JOIN (SELECT * FROM guest WHERE host_id = ANY ($1::text[])) g
          USING (host_id, instance_id, epoch)) k
@@ -115,6 +116,7 @@ SELECT g.host_id, g.instance_id, g.epoch, g.power, n.revision AS head,
    AND ($1 = '' OR g.host_id = $1)
    AND NOT EXISTS (SELECT FROM claim c WHERE c.instance_id = g.instance_id AND c.epoch = g.epoch
                       AND c.host_id = g.host_id)
+   AND NOT EXISTS (SELECT FROM host h WHERE h.id = g.host_id AND h.deleted)
  ORDER BY g.host_id, g.instance_id, g.epoch LIMIT $5
 """
 
@@ -215,7 +217,7 @@ async def looks(connection: Connection, host_ids: Sequence[str]) -> list[HostLoo
     """Hosts with their claims and guests, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         rows = await connection.fetch(LOOKS, list(host_ids))
-        found = await connection.fetch(GUESTS, list(host_ids))
+        found = await connection.fetch(GUESTS, [row["id"] for row in rows])
     guests: dict[str, list[GuestFact]] = {row["id"]: [] for row in rows}
     for row in found:
         guests[row["host_id"]].append(_guest(row))
@@ -257,6 +259,7 @@ def _guest(row: Any) -> GuestFact:
         epoch=row["epoch"],
         role=None if row["role"] is None else ClaimRole(row["role"]),
         discard=bool(row["discard"]),
+        discarded_s=row["discarded_s"] or 0.0,
         power=None if row["power"] is None else Power(row["power"]),
         applied_generation=row["applied_generation"] or 0,
         project_id=row["project_id"] or "",
