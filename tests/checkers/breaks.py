@@ -141,6 +141,15 @@ def deleted_yet_alive(s: Story) -> History:
     return _dumped(s.history, operations=_amended(rows, index, resource_id=s.active))
 
 
+def called_off_yet_done(s: Story) -> History:
+    """A create was called off, says the answer, and went on."""
+    call = next(c for c in s.history.calls if c.method == "CreateInstance")
+    off = replace(
+        call, method="CancelOperation", request_id="off", resource_id=call.operation_id, version=1
+    )
+    return replace(s.history, calls=(*s.history.calls, off))
+
+
 def another_answer(s: Story) -> History:
     """A repeated request is answered with another operation."""
     call = next(c for c in s.history.calls if c.ending is Ending.OK)
@@ -344,6 +353,7 @@ BREAKS: dict[Callable[[Story], History], set[str]] = {
     undead: {"I5 held by the dead"},
     made_after_delete: {"I6 kept deletes"},
     deleted_yet_alive: {"I6 deleted as told"},
+    called_off_yet_done: {"I6 called off as told"},
     another_answer: {"I7 repeated requests"},
     another_payload: {"I7 repeated requests"},
     made_twice: {"I7 made once"},

@@ -18,6 +18,7 @@ RULES: dict[str, Rule] = {
     "I5 held by the dead": ledger.held_by_the_dead,
     "I6 kept deletes": endings.kept_deletes,
     "I6 deleted as told": endings.deleted_as_told,
+    "I6 called off as told": endings.called_off_as_told,
     "I7 repeated requests": requests.repeated,
     "I7 made once": requests.made_once,
     "I8 single effects": placement.single_effects,

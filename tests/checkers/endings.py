@@ -94,3 +94,16 @@ def deleted_as_told(past: Past) -> Iterator[str]:
             instance = past.instances.get(str(row["resource_id"]))
             if instance is not None and standing_of(instance).state is not State.DELETED:
                 yield f"{row['resource_id']} lives after its delete was done"
+
+
+def called_off_as_told(past: Past) -> Iterator[str]:
+    """I6: what was called off is CANCELLED for ever, and what it was to make is DELETED."""
+    for call in past.calls("CancelOperation"):
+        row = past.operations.get(call.resource_id)
+        if call.ending is not Ending.OK or row is None:
+            continue
+        if int(row["state"]) != OperationState.CANCELLED:
+            yield f"operation {row['id']} was called off and is {row['state']}"
+        instance = past.instances.get(str(row["resource_id"]))
+        if instance is not None and standing_of(instance).state is not State.DELETED:
+            yield f"{row['resource_id']} lives after its create was called off"

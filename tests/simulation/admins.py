@@ -1,6 +1,6 @@
 """The admin of a simulated cloud: fences hosts whose machines are really off, evacuates what they
-held, removes some, and brings the machines back. An admin never lies, but this one asks now and
-then for what would be wrong, and must be refused.
+held, removes some, and brings the machines back; and takes hosts out of service for a while. An
+admin never lies, but this one asks now and then for what would be wrong, and must be refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from stead.v1 import host_pb2, instance_pb2
 from services.api.flows.ports import Row
 from services.domain.errors import CloudError
 from services.domain.kinds import ResourceKind
+from tests.checkers.history import Ending
 from tests.simulation.clients import Client, Work, caller_of
 from tests.simulation.world import World
 
@@ -27,12 +28,14 @@ class Admin(Client):
 
     def __init__(self, world: World, work: Work) -> None:
         super().__init__(world, work, "admin", caller_of("cloud", admin=True))
+        self._disabled: set[str] = set()
 
     async def live(self) -> None:
         """Until cancelled; what it has begun for a host it ends with `finish`."""
         while True:
             await asyncio.sleep(self.rng.expovariate(1 / LOOK_S))
             await self._ask_for_wrong()
+            await self._serve_otherwise()
             for host_id in sorted(self._world.lost):
                 await self._attend(host_id)
 
@@ -45,6 +48,8 @@ class Admin(Client):
             await asyncio.sleep(LOOK_S)
         for host_id in sorted(self._world.lost):
             self._world.find(host_id)
+        for host_id in sorted(self._disabled):
+            await self._enable(host_id)
 
     async def tend(self) -> None:
         """The same again and again, until cancelled."""
@@ -92,6 +97,21 @@ class Admin(Client):
         if held:
             wish = instance_pb2.EvacuateInstanceRequest(id=rng.choice(held))
             await self._ask(wish, wish.id)
+
+    async def _serve_otherwise(self) -> None:
+        """Takes a host out of service, or puts one back."""
+        luck = self.rng.random()
+        if luck < 0.2:
+            host_id = self.rng.choice(sorted(self._world.machines))
+            self._disabled.add(host_id)
+            await self._ask(host_pb2.DisableHostRequest(id=host_id, reason="new disks"), host_id)
+        elif luck < 0.6 and self._disabled:
+            await self._enable(self.rng.choice(sorted(self._disabled)))
+
+    async def _enable(self, host_id: str) -> None:
+        call = await self._ask(host_pb2.EnableHostRequest(id=host_id), host_id)
+        if call.ending is not Ending.UNKNOWN:
+            self._disabled.discard(host_id)
 
     def _held_by(self, host_id: str) -> list[str]:
         """Known to the harness, which spares the admin a list."""

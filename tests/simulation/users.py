@@ -1,5 +1,6 @@
-"""Users of a simulated cloud: they create, start, stop, reboot, rename and delete at random, again
-with the same request id while nobody knows, and watch through every cut.
+"""Users of a simulated cloud: they create, start, stop, reboot, rename and delete at random, call
+creates off, keep key pairs, ask again with the same request id while nobody knows, and watch
+through every cut.
 
 Owns what they were told. Judges nothing.
 """
@@ -7,11 +8,12 @@ Owns what they were told. Judges nothing.
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf import duration_pb2, field_mask_pb2
-from stead.v1 import instance_pb2
+from stead.v1 import instance_pb2, key_pair_pb2, operation_pb2
 
 from services.api.flows.ports import Row
 from services.api.flows.watch_rows import (
@@ -26,7 +28,7 @@ from services.api.flows.watch_rows import (
 )
 from services.domain.errors import CloudError, Unavailable
 from services.domain.kinds import ResourceKind
-from tests.checkers.history import Ending, Mark, Seen, Sign
+from tests.checkers.history import Call, Ending, Mark, Seen, Sign
 from tests.simulation.clients import Client, Work, caller_of
 from tests.simulation.parts import PAGE_KEY, ApiDoor
 from tests.simulation.world import World
@@ -36,6 +38,9 @@ TRIES_MAX = 12
 LIVING_MAX = 12
 BOOKMARK_S = 5.0
 SILENCE_S = 12.0
+PAIRS_MAX = 3
+# What every ed25519 key begins with; 32 bytes of its own follow.
+ED25519 = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
 RESUMED = frozenset("WATCH_TOO_SLOW API_STOPPING TOKEN_EXPIRED LANE_FULL TOO_MANY_WATCHES".split())
 
 
@@ -45,6 +50,9 @@ class User(Client):
     def __init__(self, world: World, work: Work, name: str, project_id: str) -> None:
         super().__init__(world, work, name, caller_of(project_id))
         self._known: dict[str, int] = {}
+        # Key pairs that are surely there, or surely not any more.
+        self._pairs: list[str] = []
+        self._lost_pairs: list[str] = []
         self._serial = 0
 
     async def live(self) -> None:
@@ -56,6 +64,9 @@ class User(Client):
 
     async def _one(self) -> None:
         rng, known = self.rng, self._known
+        if rng.random() < 0.06:
+            await self._change_pairs()
+            return
         if not known or (len(known) < LIVING_MAX and rng.random() < 0.4):
             await self._create()
             return
@@ -106,13 +117,52 @@ class User(Client):
         return f"{prefix}{self._name}-{self._serial}"
 
     async def _create(self) -> None:
+        rng = self.rng
+        pairs = rng.sample(self._pairs, rng.randint(0, len(self._pairs)))
+        gone = rng.sample(self._lost_pairs, 1) if self._lost_pairs and rng.random() < 0.1 else []
         wish = instance_pb2.CreateInstanceRequest(
             request_id=self._world.ids.new_id(),
             name=self._name_of_a_new(),
             flavor_id=self._world.flavor_id,
             image_id=self._world.image_id,
+            key_pair_ids=[*pairs, *gone],
         )
-        await self._ask("CreateInstance", wish, "")
+        call = await self._ask("CreateInstance", wish, "")
+        missed = call.reason == "KEY_PAIR_NOT_FOUND"
+        if (missed and not gone) or (gone and call.ending is Ending.OK):
+            self._unless_restored(f"{self._name} made {pairs} and deleted {gone}: {call}")
+        if call.operation_id and rng.random() < 0.1:
+            await asyncio.sleep(rng.choice([0.0, 0.05, 1.0]) * rng.random())
+            await self._call_off(call.operation_id)
+
+    async def _call_off(self, operation_id: str) -> None:
+        wish = operation_pb2.CancelOperationRequest(
+            request_id=self._world.ids.new_id(), id=operation_id
+        )
+        await self._ask("CancelOperation", wish, operation_id)
+
+    async def _change_pairs(self) -> None:
+        """One more, or one less."""
+        rng, new_id = self.rng, self._world.ids.new_id
+        if len(self._pairs) < PAIRS_MAX and rng.random() < 0.7:
+            key = b64encode(ED25519 + rng.randbytes(32)).decode()
+            new = key_pair_pb2.CreateKeyPairRequest(
+                request_id=new_id(), name=self._name_of_a_new(), public_key=f"ssh-ed25519 {key}"
+            )
+            made = await self._ask("CreateKeyPair", new, "")
+            if made.ending is Ending.OK:
+                self._pairs.append(made.resource_id)
+        elif self._pairs:
+            id_ = self._pairs.pop(rng.randrange(len(self._pairs)))
+            old = key_pair_pb2.DeleteKeyPairRequest(request_id=new_id(), id=id_)
+            gone = await self._ask("DeleteKeyPair", old, id_)
+            if gone.ending is Ending.OK:
+                self._lost_pairs.append(id_)
+
+    def _unless_restored(self, trouble: str) -> None:
+        """What a user relies on is lost with a database that is set back."""
+        if not self._world.shape.restored:
+            self._work.troubles.append(trouble)
 
     async def _look(self, instance_id: str) -> None:
         """Not a mutation."""
@@ -132,6 +182,8 @@ class User(Client):
 
     def learn(self, row: Row) -> None:
         """Keeps what it knows of its instances."""
+        if row.kind is not ResourceKind.INSTANCE:
+            return
         instance = instance_pb2.Instance.FromString(row.body)
         if instance.state == State.INSTANCE_STATE_DELETED:
             self._known.pop(instance.id, None)
@@ -143,7 +195,7 @@ class User(Client):
         if reason == "INSTANCE_NOT_FOUND":
             self._known.pop(resource_id, None)
 
-    async def _ask(self, method: str, wish: Any, resource_id: str) -> None:
+    async def _ask(self, method: str, wish: Any, resource_id: str) -> Call:
         rng = self.rng
         if rng.random() < 0.05:
             # Twice at once, as by a client that does not wait for its first try.
@@ -160,6 +212,7 @@ class User(Client):
             other.CopyFrom(wish)
             other.name += "-other"
             await self.once(method, other, resource_id)
+        return call
 
 
 class Watcher:
