@@ -343,6 +343,11 @@ def another_tenant(s: Story) -> History:
 
 
 # What is found, and by whom; where several must see it, it breaks several.
+def audit_that_tells(s: Story) -> History:
+    """An audit of the quiet cloud finds a ledger that is off."""
+    return replace(s.history, differences=({"kind": "LEDGER_DIFFERS", "host_id": "h1"},))
+
+
 BREAKS: dict[Callable[[Story], History], set[str]] = {
     two_hosts: {"I1 one host", "I8 single effects", "I20 fenced starts"},
     too_much_used: {"I2 room"},
@@ -375,4 +380,5 @@ BREAKS: dict[Callable[[Story], History], set[str]] = {
     left_under_way: {"I22 ended operations"},
     no_reason: {"I23 told reasons"},
     another_tenant: {"I24 own project"},
+    audit_that_tells: {"empty audit"},
 }

@@ -35,6 +35,7 @@ RULES: dict[str, Rule] = {
     "I22 ended operations": endings.ended_operations,
     "I23 told reasons": endings.told_reasons,
     "I24 own project": watches.own_project,
+    "empty audit": endings.empty_audit,
 }
 
 

@@ -126,12 +126,15 @@ class Dump:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Everything of one run; what each watcher saw stands in its order."""
+    """Everything of one run; what each watcher saw stands in its order. `differences` are what an
+    audit told when all was quiet.
+    """
 
     calls: Sequence[Call] = ()
     seen: Sequence[Seen | Mark] = ()
     host_events: Sequence[HostEvent] = ()
     dump: Dump = field(default_factory=Dump)
+    differences: Sequence[Row] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)

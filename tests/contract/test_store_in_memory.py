@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract import (
     test_store,
+    test_store_audits,
     test_store_history,
     test_store_known,
     test_store_lists,
@@ -23,6 +24,7 @@ from tests.fakes.store import MemoryStore
 
 MODULES = (
     test_store,
+    test_store_audits,
     test_store_history,
     test_store_known,
     test_store_lists,

@@ -1,7 +1,8 @@
 """The conductor's store in memory: passes the same contract tests as the one over PostgreSQL.
 
 SQL knows versions, sums and uniqueness, never states, so this is small. Owns the one commit path
-and what is asked of single rows. Does not own pages (`store_pages`). Source: MECHANICS A.
+and what is asked of single rows. Does not own pages (`store_pages`) nor what audits read
+(`store_audits`). Source: MECHANICS A.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ from services.conductor.logic.step_table import (
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.resources import UNLIMITED, QuotaAmounts
+from tests.fakes.store_audits import AuditReader
 from tests.fakes.store_pages import page_of
 from tests.fakes.store_rows import (
     Claim,
     Operation,
 )
 from tests.fakes.store_verdicts import request_key
-from tests.fakes.store_writes import GuardedError, Writer
+from tests.fakes.store_writes import GuardedError
 
 HOSTS, APIS = 1, 2
 
 
-class MemoryStore(Writer):
+class MemoryStore(AuditReader):
     """Implements `flows.ports.Store`. `now_s` is its one clock, `rng` jitters the looks."""
 
     def __init__(

@@ -13,6 +13,7 @@ from typing import Any
 
 from services.conductor.edges.store import codec, codec_catalog, codec_owners
 from services.conductor.edges.store.writes import entry_kind
+from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.logic.items import Before, Record, RequestKey
 from services.conductor.logic.rows import (
     CatalogRow,
@@ -92,6 +93,15 @@ class Project:
         return (*limits, *quota(self.used))
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a host said last that it has, when, and when each guest was first told of."""
+
+    told: Inventory
+    at_s: float
+    guests: dict[tuple[str, int], tuple[ReportedGuest, float]]
+
+
 @dataclass(slots=True)
 class Rows:
     """All tables. Rows are never changed, only put in the place of others."""
@@ -105,6 +115,7 @@ class Rows:
     claims: dict[tuple[str, int], Claim] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     leases: dict[str, tuple[int, float, bool]] = field(default_factory=dict)
+    inventories: dict[str, Kept] = field(default_factory=dict)
     catalog: dict[Key, CatalogRow] = field(default_factory=dict)
     projects: dict[str, Project] = field(default_factory=dict)
     requests: dict[tuple[str, str, str, str], RequestKey] = field(default_factory=dict)
@@ -119,7 +130,7 @@ class Rows:
             name: dict(getattr(self, name))
             for name in (
                 "instances", "names", "operations", "under_way", "claims", "hosts", "leases",
-                "catalog", "projects", "requests", "requested_at_s", "roads",
+                "catalog", "projects", "requests", "requested_at_s", "roads", "inventories",
             )
         }  # fmt: skip
         histories = defaultdict(list, {k: list(v) for k, v in self.histories.items()})

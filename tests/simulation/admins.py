@@ -6,7 +6,6 @@ admin never lies, but this one asks now and then for what would be wrong, and mu
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from stead.v1 import host_pb2, instance_pb2
 
@@ -72,14 +71,14 @@ class Admin(Client):
                 self._world.find(host_id)
             return
         if not host.HasField("fence"):
-            await self._ask(
+            await self.ask_for(
                 host_pb2.FenceHostRequest(id=host_id, reason="its plug is in my hand"), host_id
             )
         for instance_id in self._held_by(host_id):
-            await self._ask(instance_pb2.EvacuateInstanceRequest(id=instance_id), instance_id)
+            await self.ask_for(instance_pb2.EvacuateInstanceRequest(id=instance_id), instance_id)
         luck = self.rng.random()
         if luck < 0.2:
-            call = await self._ask(host_pb2.RemoveHostRequest(id=host_id), host_id)
+            call = await self.ask_for(host_pb2.RemoveHostRequest(id=host_id), host_id)
             if call.reason or not call.resource_id:
                 return
             self._world.machines[host_id].wipe()
@@ -96,7 +95,7 @@ class Admin(Client):
         held = self._held_by(host_id)
         if held:
             wish = instance_pb2.EvacuateInstanceRequest(id=rng.choice(held))
-            await self._ask(wish, wish.id)
+            await self.ask_for(wish, wish.id)
 
     async def _serve_otherwise(self) -> None:
         """Takes a host out of service, or puts one back."""
@@ -104,12 +103,12 @@ class Admin(Client):
         if luck < 0.2:
             host_id = self.rng.choice(sorted(self._world.machines))
             self._disabled.add(host_id)
-            await self._ask(host_pb2.DisableHostRequest(id=host_id, reason="new disks"), host_id)
+            await self.ask_for(host_pb2.DisableHostRequest(id=host_id, reason="new disks"), host_id)
         elif luck < 0.6 and self._disabled:
             await self._enable(self.rng.choice(sorted(self._disabled)))
 
     async def _enable(self, host_id: str) -> None:
-        call = await self._ask(host_pb2.EnableHostRequest(id=host_id), host_id)
+        call = await self.ask_for(host_pb2.EnableHostRequest(id=host_id), host_id)
         if call.ending is not Ending.UNKNOWN:
             self._disabled.discard(host_id)
 
@@ -126,8 +125,3 @@ class Admin(Client):
             )
         except CloudError:
             return None
-
-    async def _ask(self, wish: Any, resource_id: str) -> Any:
-        wish.request_id = self._world.ids.new_id()
-        method = type(wish).__name__.removesuffix("Request")
-        return await self.until_known(method, wish, resource_id)

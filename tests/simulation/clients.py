@@ -28,6 +28,8 @@ class Work:
     calls: list[Call] = field(default_factory=list)
     seen: list[Seen | Mark] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
+    # Guests (host, instance, epoch) for which an admin gave the word that they may go.
+    condemned: set[tuple[str, str, int]] = field(default_factory=set)
 
 
 def caller_of(project_id: str, *, admin: bool = False) -> Caller:
@@ -45,6 +47,12 @@ class Client:
         self._work = work
         self._name = name
         self.rng: Random = world.draws(name)
+
+    async def ask_for(self, wish: Any, resource_id: str) -> Call:
+        """Asks under a new request id, until it is known what came of it."""
+        wish.request_id = self._world.ids.new_id()
+        method = type(wish).__name__.removesuffix("Request")
+        return await self.until_known(method, wish, resource_id)
 
     async def until_known(self, method: str, wish: Any, resource_id: str) -> Call:
         """The first try whose outcome is known, or the last one."""

@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 from services.conductor.edges.store.session import PAUSE_S, RETRY_AFTER_S, TRY_FOR_S
-from services.conductor.flows.audit_ports import Inventory
 from services.domain.errors import Unavailable
 from tests.fakes.store import MemoryStore
 from tests.fakes.store_rows import Rows
@@ -26,6 +25,14 @@ _SESSIONS = {
     "operations_count": "quiet",
     "log_tend": "quiet",
     "records_read": "pages",
+    "inventory_keep": "quiet",
+    "unknown_guests_read": "pages",
+    "host_looks_read": "pages",
+    "host_facts_read": "pages",
+    "project_facts_read": "pages",
+    "instance_facts_read": "pages",
+    "claim_facts_read": "pages",
+    "operation_facts_read": "pages",
 }
 
 
@@ -60,25 +67,10 @@ class Database:
         return self.up and self.network.passes(being.name, POSTGRES)
 
 
-class MemoryInventories:
-    """Takes what hosts say that they have. Nobody audits a simulated cloud from inside: its
-    checkers see everything.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def inventory_keep(self, inventory: Inventory) -> bool:
-        await asyncio.sleep(self._database.network.delay_s())
-        host = self._database.store.rows.hosts.get(inventory.host_id)
-        live = host is not None and host.row.incarnation == inventory.incarnation
-        return host is not None and live and not host.row.fenced
-
-
 class SimulatedStore:
-    """One conductor's store: implements `flows.ports.Store`, and does what a `Session` does where
-    the connection is lost: the same again for a few seconds. In another history than that in
-    which it began it refuses everything, and `over` is set.
+    """One conductor's store: implements `flows.ports.Store` and `flows.audit_ports.AuditReads`, and
+    does what a `Session` does where the connection is lost: the same again for a few seconds. In
+    another history than that in which it began it refuses everything, and `over` is set.
     """
 
     def __init__(self, database: Database, being: Being) -> None:

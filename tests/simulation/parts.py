@@ -17,6 +17,7 @@ from stead.internal.v1 import (
     resource_pb2,
 )
 
+from services.api.edges.audit_conductor import ConductorAudits
 from services.api.edges.compute_ingress import ComputeIngress
 from services.api.edges.conductor import Conductor
 from services.api.edges.conductor_messages import changes_from
@@ -52,7 +53,7 @@ from services.scheduler.flows.place import Placement
 from services.scheduler.logic.fleet import Fleet
 from services.scheduler.logic.weighers import Weights
 from tests.simulation.bus import Broker, SimulatedBus
-from tests.simulation.database import Database, MemoryInventories, SimulatedStore
+from tests.simulation.database import Database, SimulatedStore
 from tests.simulation.loop import Being, SimulatedLoop
 from tests.simulation.machine import Machine, MachineDriver, MemoryImages, MemoryShelf
 from tests.simulation.network import Channel, Network, Server
@@ -137,6 +138,7 @@ class ApiDoor:
     """What a user finds of one api, and where hosts come in."""
 
     conductor: Conductor
+    audits: ConductorAudits
     feed: Feed
     ingress: Server
 
@@ -150,14 +152,13 @@ async def run_conductor(around: Surroundings, being: Being, server: Server) -> N
     simulated = SimulatedStore(around.database, being)
     store: Any = simulated
     cloud = CloudIdentity(CLOUD_ID, simulated.history_id)
-    audits: Any = MemoryInventories(around.database)
     nats = NatsBus(_bus(around, being), cloud)
     parts = conductor_main.join(
         settings, store, nats, audits=store, clock=RowClock(around.loop), ids=around.ids,
         fences=around.switch,
     )  # fmt: skip
-    inventorist = Inventorist(audits, nats)
-    auditing = AuditFlows(inventorist, Auditor(audits, inventorist))
+    inventorist = Inventorist(store, nats)
+    auditing = AuditFlows(inventorist, Auditor(store, inventorist))
     servicer = AuditingServicer(parts.flows, store, cloud, auditing)
     conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, _any(server))
     await nats.subscribe_decisions(parts.decider)
@@ -212,7 +213,7 @@ def make_api(around: Surroundings, being: Being, to_conductor: Reach) -> tuple[A
             for work in works:
                 group.create_task(work)
 
-    return ApiDoor(conductor, feed, ingress), run
+    return ApiDoor(conductor, ConductorAudits(stub), feed, ingress), run
 
 
 class Door:

@@ -16,6 +16,7 @@ from tests.checkers.checks import CHECKERS
 from tests.checkers.history import History, HostEvent, Mark, Row, Seen, Sign, What
 from tests.fakes.store_rows import Rows
 from tests.simulation.clients import Work
+from tests.simulation.database import ABOVE
 from tests.simulation.world import World
 
 JUDGES = (
@@ -23,6 +24,7 @@ JUDGES = (
     "I12 whole streams", "I13 same state", "I14 legal moves", "I14 agreed rows", "I15 quotas",
     "I22 ended operations", "I23 told reasons", "I24 own project",
 )  # fmt: skip
+ERASED = "DIFFERENCE_KIND_CLAIM_WITHOUT_GUEST"
 ANEW = (Sign.BEGUN, Sign.COMPACTED)
 
 
@@ -87,7 +89,17 @@ def judged(history: History, restored: Restored) -> list[str]:
     dump, seen = replace(history.dump, guests=guests), _told_later(history, restored)
     later = replace(history, calls=calls, seen=seen, host_events=[], dump=dump)
     wrongs = [f"{one.invariant}: {one.text}" for name in JUDGES for one in CHECKERS[name](later)]
-    return [*wrongs, *_touched(history, restored)]
+    return [*wrongs, *_touched(history, restored), *_told_at_last(history, restored)]
+
+
+def _told_at_last(history: History, restored: Restored) -> Iterator[str]:
+    """The last audit tells of guests that the restore made strangers and of such as were erased
+    since the backup, and of nothing else.
+    """
+    for found in history.differences:
+        erased = found["kind"] == ERASED and int(found["epoch"]) < ABOVE
+        if not erased and _place(found) not in restored.strangers:
+            yield f"the audit tells {dict(found)}"
 
 
 def _place(guest: Row) -> Place:

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from tests.checkers.past import Past
 from tests.checkers.placement import true_rows
 from tests.simulation import nemesis
 from tests.simulation.admins import Admin
+from tests.simulation.audits import Auditor
 from tests.simulation.clients import Work
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
@@ -105,7 +106,8 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     users = [User(world, work, f"user-{n}", PROJECTS[n % 2]) for n in range(4)]
     living = [world.users.spawn(user.live()) for user in users]
     admin = Admin(world, work)
-    others = [world.users.spawn(admin.live())]
+    auditor = Auditor(world, work)
+    others = [world.users.spawn(admin.live()), world.users.spawn(auditor.live())]
     if faults:
         others.append(world.users.spawn(evil.live()))
     restoring = world.users.spawn(Restorer(world, work).live()) if world.shape.restored else None
@@ -115,20 +117,24 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
         task.cancel()
     evil.heal()
     await admin.finish()
+    await auditor.sort_out()
     # A power switch may have been at it still: whatever is off now comes back as well.
     tending = world.users.spawn(admin.tend())
     healed_s = world.loop.time()
     quiet = await _until_quiet(world, watchers)
     await _until_heard(world, work, healed_s)
     quiet = quiet and await _until_quiet(world, watchers)
+    differences = await auditor.told_at_last()
     for task in (*watching, tending):
         task.cancel()
     told = Told(
         seed, ops, f"{world.loop.crc:08x}-{world.loop.steps}", world.loop.steps,
         world.loop.time(), world.loop.time() - healed_s,
-        History(work.calls, work.seen, _events(world), dump_of(world)),
-        [*world.crashes, *world.loop.errors, *work.troubles], dict(evil.done), restored,
+        History(work.calls, work.seen, _events(world), dump_of(world), differences),
+        [*world.crashes, *world.loop.errors, *work.troubles], dict(evil.done),
     )  # fmt: skip
+    if restored is not None:
+        told.restored = replace(restored, unknown=restored.unknown - work.condemned)
     if not quiet:
         told.troubles.append(f"not quiet {QUIET_S_MAX:.0f} s after the last fault was healed")
         told.troubles += _unsettled(world, watchers)
