@@ -29,7 +29,7 @@ from services.conductor.flows.accept_host import HostAcceptor
 from services.conductor.flows.accept_instance import InstanceAcceptor
 from services.conductor.flows.accept_power import PowerAcceptor
 from services.conductor.flows.accept_project import ProjectAcceptor
-from services.conductor.flows.advance import Advancer
+from services.conductor.flows.advance import RECONCILE_EVERY_S, Advancer
 from services.conductor.flows.answer import Answerer
 from services.conductor.flows.audit import Auditor
 from services.conductor.flows.audit_ports import AuditReads
@@ -50,8 +50,6 @@ from services.runtime.log import logger
 from services.runtime.metrics import Meters
 from services.runtime.serve import Health, admin_server, every, run, run_until
 
-RECONCILE_EVERY_S = 0.25
-HEARTBEAT_EVERY_S = 1.0
 LEASES_EVERY_S = 5.0
 TEND_EVERY_S = 10.0
 SWEEP_EVERY_S = 60.0
@@ -145,7 +143,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
 ) -> Parts:
     """The parts of one conductor over its store and its ways out."""
     usual, bodies = settings.usual_limits(), MessageBodies()
-    committer = Committer(store, nats, settings.deadlines())
+    committer = Committer(store, nats, settings.deadlines(), paces=settings.paces())
     advancer = Advancer(store, nats, committer, clock)
     acceptance = Acceptance(
         store=store,
@@ -183,7 +181,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
             observer.run,
             reader.run,
             lambda: every(RECONCILE_EVERY_S, advancer.reconcile),
-            lambda: every(HEARTBEAT_EVERY_S, committer.heartbeat),
+            lambda: every(settings.head_every_s, committer.heartbeat),
             lambda: every(min(LEASES_EVERY_S, settings.lease_s / 6), leaser.compare),
             *fencing,
             lambda: every(TEND_EVERY_S, tend),
@@ -214,6 +212,7 @@ async def main(stop: asyncio.Event) -> None:
             settings.postgres_url,
             usual_limits=settings.usual_limits(),
             lease_s=settings.lease_s,
+            paces=settings.paces(),
             history_id=cloud.history_id,
             on_history=stop.set,
         )

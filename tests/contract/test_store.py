@@ -249,6 +249,17 @@ async def test_due_operations_are_taken_once_and_looked_at_again(store: Postgres
     assert await store.operations_take(20) == []
 
 
+async def test_operations_are_taken_before_they_would_be_late(store: PostgresStore) -> None:
+    """Who comes by every quarter of a second takes what is due in between, and once. MECHANICS
+    B5.
+    """
+    soon, later = replace(create(instance("a")), look_again_s=30.0), create(instance("b"))
+    await store.items_commit([soon, replace(later, look_again_s=300.0)])
+    assert await store.operations_take(20) == []
+    assert len(await store.operations_take(20, 30.0)) == 1
+    assert await store.operations_take(20) == []
+
+
 async def test_a_lease_is_renewed_only_by_the_live_incarnation(store: PostgresStore) -> None:
     """An older agent is told that its time is over."""
     await store.items_commit([Item(host=host())])

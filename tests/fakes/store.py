@@ -25,14 +25,8 @@ from services.conductor.flows.ports import (
 )
 from services.conductor.logic.items import Item, Outcome, Refusal, Refused, RequestKey
 from services.conductor.logic.leases import LEASE_S, Beat, Lease, Leases, Road, gap_s
+from services.conductor.logic.paces import USUAL_PACES
 from services.conductor.logic.rows import CatalogRow, HostRow, ProjectRow, Situation
-from services.conductor.logic.step_table import (
-    LOOK_AGAIN_FIRST_S,
-    LOOK_AGAIN_MAX_S,
-    PLACE_AGAIN_S,
-    STEADY_PHASES,
-    YOUNG_S,
-)
 from services.domain.kinds import ClaimRole, ResourceKind
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.resources import UNLIMITED, QuotaAmounts
@@ -230,22 +224,17 @@ class MemoryStore(AuditReader):
             for (action, state, phase), ages in alike.items()
         ]
 
-    async def operations_take(self, limit: int) -> list[Due]:
+    async def operations_take(self, limit: int, ahead_s: float = 0.0) -> list[Due]:
         now_s = self._now_s()
         unfinished = [self.rows.operations[id_] for id_ in self.rows.under_way.values()]
-        due = [known for known in unfinished if known.look_again_at_s <= now_s]
+        due = [known for known in unfinished if known.look_again_at_s <= now_s + ahead_s]
         due.sort(key=lambda known: known.look_again_at_s)
         return [self._take(known, now_s) for known in due[:limit]]
 
     def _take(self, known: Operation, now_s: float) -> Due:
         row, age_s = known.row, now_s - known.accepted_at_s
-        if row.phase in STEADY_PHASES:
-            pause_s = PLACE_AGAIN_S
-        elif age_s < YOUNG_S:
-            pause_s = LOOK_AGAIN_FIRST_S
-        else:
-            pause_s = min(LOOK_AGAIN_MAX_S, LOOK_AGAIN_FIRST_S * 2.0 ** min(known.looks, 10))
-        pause_s *= self._rng.uniform(0.9, 1.1)
+        pause_s = USUAL_PACES.again(row.phase, age_s=age_s, looks=known.looks)
+        pause_s *= self._rng.uniform(0.9, 1.0)
         overdue = known.deadline_at_s <= now_s
         look_at_s = now_s + pause_s
         if not overdue:

@@ -42,6 +42,8 @@ class Broker:
         self.network = network
         self.odds = Odds()
         self.up = True
+        # Told of each message that is sent, by subject; whether that one is lost.
+        self.loses: Callable[[str, bytes], bool] = lambda subject, payload: False
         self._rng = rng
         self._subscriptions: dict[int, _Subscription] = {}
 
@@ -61,6 +63,10 @@ class Broker:
         """Whether the process is connected now."""
         return self.up and self.network.passes(being.name, NATS)
 
+    def hears(self, subject: str) -> bool:
+        """Whether anybody has subscribed."""
+        return any(one.subject == subject for one in self._subscriptions.values())
+
     def add(self, subscription: _Subscription) -> Callable[[], None]:
         """Takes a subscription; gives the way to end it."""
         number = self.network.loop.next_serial()
@@ -74,7 +80,7 @@ class Broker:
 
     def publish(self, being: Being, subject: str, payload: bytes) -> None:
         """Takes a message from a process."""
-        if not self.reaches(being):
+        if not self.reaches(being) or self.loses(subject, payload):
             return
         groups: dict[str, list[_Subscription]] = {}
         for subscription in self._subscriptions.values():

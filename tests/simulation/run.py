@@ -57,21 +57,28 @@ class Told:
 
 def run_seed(seed: int, ops: int, *, faults: bool = True, shape: Shape | None = None) -> Told:
     """Runs it; the same arguments give the same run."""
+    with undisturbed():
+        return _run(seed, ops, faults=faults, shape=shape)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """For the life of one world: when something is collected must not hang on what ran before; and
+    what is left of processes that were killed ends with their world, with complaints that nobody
+    needs.
+    """
     was_on = gc.isenabled()
-    # When something is collected must not hang on what ran before; and what is left of processes
-    # that were killed ends with their world, with complaints that nobody needs.
     gc.disable()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with _silent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            told = _run(seed, ops, faults=faults, shape=shape)
+            yield
             gc.collect()
     finally:
         sys.unraisablehook = hook
         if was_on:
             gc.enable()
-    return told
 
 
 @contextlib.contextmanager

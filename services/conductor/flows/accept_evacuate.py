@@ -46,7 +46,7 @@ class EvacuationAcceptor:
                     metadata["host_id"] = holder.host_id
                 raise WrongState(item.reason, f"cannot evacuate: {item.message}", metadata=metadata)
             key = asked.key(row.id, operation.id)
-            return replace(item, request=key, look_again_s=1.0)
+            return replace(item, request=key)
 
         accepted = await self._acceptance.accept(asked, ResourceKind.INSTANCE, decide)
         if accepted.made is not None:

@@ -80,7 +80,7 @@ class InstanceAcceptor:
                 now_s=self._acceptance.clock.now_s(),
             )
             key = asked.key(row.id, operation.id)
-            return Item(request=key, instance=row, operations=(operation,), look_again_s=1.0)
+            return Item(request=key, instance=row, operations=(operation,))
 
         accepted = await self._acceptance.accept(asked, ResourceKind.INSTANCE, decide)
         if accepted.made is not None:

@@ -30,6 +30,9 @@ from services.domain.errors import NoCapacity
 from services.runtime.lane import Lane
 from services.runtime.log import logger
 
+# Between two looks at what is due.
+RECONCILE_EVERY_S = 0.25
+
 
 class Advancer:
     """Takes instance ids, sends what their situations ask for, many in one message."""
@@ -76,8 +79,8 @@ class Advancer:
         await self._lane.run()
 
     async def reconcile(self) -> None:
-        """Nudges every operation whose time to be looked at has come."""
-        for due in await self._store.operations_take(500):
+        """Nudges every operation whose time to be looked at comes before this is called again."""
+        for due in await self._store.operations_take(500, RECONCILE_EVERY_S):
             self._memory.drop(due.instance_id)
             self.nudge(due.instance_id)
 

@@ -13,6 +13,7 @@ from services.conductor.flows.ports import Bus, Store
 from services.conductor.flows.remember import Memory
 from services.conductor.logic.items import Committed, Item, Outcome
 from services.conductor.logic.operations import dated
+from services.conductor.logic.paces import USUAL_PACES, Paces
 from services.conductor.logic.step_table import USUAL_DEADLINES, Deadlines
 from services.conductor.logic.weight import weight_of
 from services.runtime.lane import Lane
@@ -36,11 +37,20 @@ class Urgency(IntEnum):
 
 class Committer:
     """The one way to a commit; `memory` is what is known from it, `ended` counts the operations
-    that it has ended, by action, state and reason. `deadlines` are how long phases may last.
+    that it has ended, by action, state and reason. `deadlines` are how long phases may last,
+    `paces` how soon they are looked at.
     """
 
-    def __init__(self, store: Store, bus: Bus, deadlines: Deadlines = USUAL_DEADLINES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        deadlines: Deadlines = USUAL_DEADLINES,
+        *,
+        paces: Paces = USUAL_PACES,
+    ) -> None:
         self._deadlines = deadlines
+        self._paces = paces
         self.memory = Memory()
         self.ended: Counter[tuple[str, ...]] = Counter()
         self._store = store
@@ -65,7 +75,7 @@ class Committer:
         Raises Unavailable (DEADLINE_PASSED) where the `deadline` (by the loop's clock) passes while
         it waits: then it was not committed, NoCapacity (LANE_FULL) where too much waits.
         """
-        item = dated(item, self._deadlines)
+        item = self._paces.paced(dated(item, self._deadlines))
         return await self._lane.submit(
             item,
             key,

@@ -209,9 +209,9 @@ class Store(Protocol):
         """
         ...
 
-    async def operations_take(self, limit: int) -> list[Due]:
-        """Due operations; their next look is moved on in the same statement, nothing is held
-        afterwards.
+    async def operations_take(self, limit: int, ahead_s: float = 0.0) -> list[Due]:
+        """Operations that are due `ahead_s` from now; their next look is moved on in the same
+        statement, nothing is held afterwards.
         """
         ...
 

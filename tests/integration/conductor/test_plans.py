@@ -73,8 +73,8 @@ STATEMENTS = {
     "situations": (queries.SITUATIONS, ["uuid[]"], [UUIDS]),
     "due operations": (
         due.TAKE,
-        ["bigint", "float8", "smallint[]", "float8", "float8", "float8"],
-        ["500", "60", "'{1}'", "1", "2", "60"],
+        ["bigint", "float8", "smallint[]", "float8", "float8", "float8", "float8"],
+        ["500", "60", "'{1}'", "1", "2", "60", "0.25"],
     ),
     "view": (queries.VIEW, ["text"], ["'x1'"]),
     "log": (log.CHANGES, ["bigint", "bigint", "bigint"], ["40000", "500", "4000000"]),

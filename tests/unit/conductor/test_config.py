@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.conductor.config import Settings
+from services.conductor.logic.paces import Paces
 from services.conductor.logic.step_table import Deadlines, Limit
 from services.domain.resources import UNLIMITED, QuotaAmounts
 
@@ -64,6 +65,18 @@ def test_deadlines_are_settings_and_a_request_is_never_kept_for_less_than_seven_
     monkeypatch.delenv("STEAD_CONDUCTOR_DEADLINE_PLACING_S")
     with pytest.raises(ValidationError):
         settings(monkeypatch, STEAD_CONDUCTOR_REQUEST_KEEP_S="86400")
+
+
+def test_what_a_lost_message_costs_is_set_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch)
+    assert (found.paces(), found.head_every_s) == (Paces(1.0, 2.0, 60.0, 60.0), 1.0)
+    names = ("PLACE_AGAIN_S", "LOOK_AGAIN_S", "LOOK_AGAIN_MOST_S", "YOUNG_S", "HEAD_EVERY_S")
+    said = {f"STEAD_CONDUCTOR_{name}": str(n) for n, name in enumerate(names, start=1)}
+    found = settings(monkeypatch, **said)
+    assert (found.paces(), found.head_every_s) == (Paces(1, 2, 3, 4), 5)
+    for name in names:
+        with pytest.raises(ValidationError):
+            settings(monkeypatch, **{**said, f"STEAD_CONDUCTOR_{name}": "-1"})
 
 
 @pytest.mark.parametrize(

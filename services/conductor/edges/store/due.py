@@ -1,33 +1,31 @@
 """What comes due by the database's clock: operations to look at, requests to forget.
 
-Owns the pace of looks as SQL; which phases have which pace is the table's (step_table).
+Owns the pace of looks as SQL; `logic.paces` says it in words, and which phases are steady is the
+table's (step_table).
 """
 
 from typing import Any
 
 from services.conductor.flows.ports import Due
-from services.conductor.logic.step_table import (
-    LOOK_AGAIN_FIRST_S,
-    LOOK_AGAIN_MAX_S,
-    PLACE_AGAIN_S,
-    STEADY_PHASES,
-    YOUNG_S,
-)
+from services.conductor.logic.paces import Paces
+from services.conductor.logic.step_table import STEADY_PHASES
 from services.domain.operation import Phase
 
 Connection = Any  # asyncpg.Connection is generic in its stubs only
 
 # Takes due operations and sets their next look: soon while they are young or wait for a host (a
 # scheduler that comes back is asked at once), then doubling; with jitter, and never past a
-# deadline. Nothing stays locked. Source: MECHANICS B3, B5.
+# deadline. Who comes again after $7 takes what will be due by then, so that no look is late.
+# Nothing stays locked. Source: MECHANICS B3, B5.
 TAKE = """
 WITH due AS (
-    SELECT id FROM operation WHERE NOT finished AND look_again_at <= now()
+    SELECT id FROM operation
+     WHERE NOT finished AND look_again_at <= now() + make_interval(secs => $7)
      ORDER BY look_again_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE operation o SET looks = o.looks + 1, look_again_at = least(
        CASE WHEN o.deadline_at > now() THEN o.deadline_at END,
-       now() + make_interval(secs => (0.9 + 0.2 * random()) * CASE
+       now() + make_interval(secs => (0.9 + 0.1 * random()) * CASE
            WHEN o.phase = ANY ($3::smallint[]) THEN $4::float8
            WHEN now() - o.created_at < make_interval(secs => $2) THEN $5::float8
            ELSE least($6::float8, $5::float8 * 2.0::float8 ^ least(o.looks, 10)) END))
@@ -55,10 +53,12 @@ SELECT count(*) FROM gone
 """
 
 
-async def take(connection: Connection, limit: int) -> list[Due]:
-    """Due operations; their next look is moved on."""
-    paces = (PLACE_AGAIN_S, LOOK_AGAIN_FIRST_S, LOOK_AGAIN_MAX_S)
-    rows = await connection.fetch(TAKE, limit, YOUNG_S, list(STEADY_PHASES), *paces)
+async def take(connection: Connection, limit: int, ahead_s: float, paces: Paces) -> list[Due]:
+    """Operations that are due `ahead_s` from now; their next look is moved on."""
+    rows = await connection.fetch(
+        TAKE, limit, paces.young_s, list(STEADY_PHASES), paces.place_s, paces.first_s,
+        paces.most_s, ahead_s,
+    )  # fmt: skip
     return [
         Due(
             str(row["id"]),

@@ -24,6 +24,7 @@ from services.conductor.flows.ports import (
 )
 from services.conductor.logic.items import Item, Outcome, RequestKey
 from services.conductor.logic.leases import LEASE_S, Beat, Lease, Leases, Road, gap_s
+from services.conductor.logic.paces import USUAL_PACES, Paces
 from services.conductor.logic.rows import CatalogRow, HostRow, ProjectRow, Situation
 from services.domain.errors import Unavailable
 from services.domain.ids import is_row_id
@@ -113,8 +114,10 @@ class PostgresStore:
         on_history: Callable[[], None] = lambda: None,
         bounds: Bounds = USUAL_BOUNDS,
         lease_s: float = LEASE_S,
+        paces: Paces = USUAL_PACES,
     ) -> None:
         self._lease_s = lease_s
+        self._paces = paces
         self._usual = usual_limits
         self._terms = Terms(usual_limits, bounds)
         self._history_id = history_id
@@ -260,9 +263,9 @@ class PostgresStore:
         """Forgets requests that are old enough."""
         return await self._quiet.run(lambda c: due.sweep(c, keep_s, limit))
 
-    async def operations_take(self, limit: int) -> list[Due]:
+    async def operations_take(self, limit: int, ahead_s: float = 0.0) -> list[Due]:
         """Due operations, their next look moved on."""
-        return await self._quiet.run(lambda c: due.take(c, limit))
+        return await self._quiet.run(lambda c: due.take(c, limit, ahead_s, self._paces))
 
     async def close(self) -> None:
         """Drops all connections."""
