@@ -13,7 +13,8 @@ from stead.internal.v1 import compute_pb2 as pb
 from stead.internal.v1 import compute_pb2_grpc
 
 from services.api.edges.host_records import HostRecords
-from services.api.flows import attend_host as attending
+from services.api.flows import host_words as words
+from services.api.flows.attend_host import History, attend_host
 from services.api.flows.fetch_blob import BlobAsk, fetch_blob
 from services.api.flows.ports import ImageStore
 from services.api.flows.read_console import (
@@ -38,7 +39,7 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     def __init__(
         self,
         records: HostRecords,
-        history: attending.History,
+        history: History,
         *,
         store: ImageStore,
         tickets: Tickets,
@@ -55,7 +56,7 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
     ) -> AsyncGenerator[pb.StreamInstanceStatesResponse, None]:
         """Carries what one host says."""
         sayings = _sayings(request_iterator)
-        attended = attending.attend_host(self._records, self._history, self._clock, sayings)
+        attended = attend_host(self._records, self._history, self._clock, sayings)
         async with aclosing(attended) as tellings:
             async for telling in tellings:
                 yield _told(telling)
@@ -80,21 +81,21 @@ class ComputeIngress(compute_pb2_grpc.ComputeIngressServiceServicer):
 
 async def _sayings(
     requests: AsyncIterator[pb.StreamInstanceStatesRequest],
-) -> AsyncIterator[attending.Saying]:
+) -> AsyncIterator[words.Saying]:
     async for request in requests:
         match request.WhichOneof("saying"):
             case "hello":
-                yield attending.HelloSaid(request.hello)
+                yield words.HelloSaid(request.hello)
             case "observations":
                 for observation in request.observations.observations:
                     _tame(observation)
-                yield attending.ObservationsSaid(request.observations.observations)
+                yield words.ObservationsSaid(request.observations.observations)
             case "beat":
-                yield attending.BeatSaid(request.beat.bus_silent)
+                yield words.BeatSaid(request.beat.bus_silent)
             case "view_wanted":
-                yield attending.ViewWantedSaid()
+                yield words.ViewWantedSaid()
             case "inventory":
-                yield attending.InventorySaid(request.inventory)
+                yield words.InventorySaid(request.inventory)
             case _:
                 raise Invalid("INVALID_FIELD", "a host said nothing known", field="saying")
 
@@ -110,11 +111,11 @@ def _plain(text: str, length_max: int) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:length_max])
 
 
-def _told(telling: attending.Telling) -> pb.StreamInstanceStatesResponse:
+def _told(telling: words.Telling) -> pb.StreamInstanceStatesResponse:
     match telling:
-        case attending.ViewTold():
+        case words.ViewTold():
             return pb.StreamInstanceStatesResponse(view=telling.view)  # type: ignore[arg-type]  # what Greet gave
-        case attending.Acknowledged():
+        case words.Acknowledged():
             results = [
                 pb.ObservationResult(sequence=sequence, outcome=outcome.value)  # type: ignore[arg-type]  # same numbers
                 for sequence, outcome in telling.outcomes
@@ -122,11 +123,11 @@ def _told(telling: attending.Telling) -> pb.StreamInstanceStatesResponse:
             return pb.StreamInstanceStatesResponse(
                 acknowledgements=pb.Acknowledgements(results=results)
             )
-        case attending.BeatAnswered():
+        case words.BeatAnswered():
             return pb.StreamInstanceStatesResponse(
                 beat_answer=pb.BeatAnswer(wanted_revision=telling.wanted_revision)
             )
-        case attending.SupersededTold():
+        case words.SupersededTold():
             return pb.StreamInstanceStatesResponse(superseded=pb.Superseded())
 
 

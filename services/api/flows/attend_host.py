@@ -3,24 +3,37 @@ and its view.
 
 Keeps nothing of what it hears: every word goes to the conductor, batched there with other hosts' by
 lanes. A saying is dealt with before the next is, so a host that says too much is held back by flow
-control. That all went well may be told a moment later, and many times in one message: a host waits
-for it only when 256 observations are on the road, and sends again after a beat. Whatever else there
-is to tell is told at once, after what was held back.
+control; only its inventories go beside the rest (`report_inventories`). That all went well may be
+told a moment later, and many times in one message: a host waits for it only when 256 observations
+are on the road, and sends again after a beat. Whatever else there is to tell is told at once, after
+what was held back.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from services.api.flows.ports import Hello, HostRecords, Inventory, Observation, View
+from services.api.flows.host_words import (
+    Acknowledged,
+    BeatAnswered,
+    BeatSaid,
+    HelloSaid,
+    InventorySaid,
+    ObservationsSaid,
+    Saying,
+    SupersededTold,
+    Telling,
+    ViewTold,
+    ViewWantedSaid,
+)
+from services.api.flows.ports import HostRecords, Observation
+from services.api.flows.report_inventories import InventoryReports
 from services.api.flows.take_changes import history_changed
 from services.domain.errors import CloudError, Invalid, Unavailable
 from services.domain.ids import is_host_id
 from services.domain.observation import ObservationOutcome
 from services.runtime.clock import Clock
-from services.runtime.log import logger
 
 SILENCE_S = 60.0
 INSIST_S = 10.0
@@ -33,69 +46,6 @@ _MAY_WAIT = frozenset({ObservationOutcome.APPLIED, ObservationOutcome.DUPLICATE}
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class HelloSaid:
-    """The agent has begun."""
-
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class ObservationsSaid:
-    """Something was seen of guests."""
-
-    observations: Sequence[Observation]
-
-
-@dataclass(frozen=True, slots=True)
-class BeatSaid:
-    """The agent is alive; whether it would not hear a command."""
-
-    bus_silent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ViewWantedSaid:
-    """The agent knows that it is behind."""
-
-
-@dataclass(frozen=True, slots=True)
-class InventorySaid:
-    """The guests that the host has."""
-
-    inventory: Inventory
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """What became of each observation, by its number."""
-
-    outcomes: Sequence[tuple[int, ObservationOutcome]]
-
-
-@dataclass(frozen=True, slots=True)
-class BeatAnswered:
-    """The newest revision at which something was wanted of the host."""
-
-    wanted_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class SupersededTold:
-    """Another agent of this host is live."""
-
-
-@dataclass(frozen=True, slots=True)
-class ViewTold:
-    """All that is wanted of the host."""
-
-    view: View
-
-
-Saying = HelloSaid | ObservationsSaid | BeatSaid | ViewWantedSaid | InventorySaid
-Telling = ViewTold | Acknowledged | BeatAnswered | SupersededTold
-
-
 class History(Protocol):
     """The history of the database in which a host was greeted."""
 
@@ -104,7 +54,9 @@ class History(Protocol):
 
 
 # What the reader of a stream leaves for the one who answers; None is the end of the stream.
-_Heard = asyncio.Queue[Saying | Exception | None]
+_Answered = HelloSaid | ObservationsSaid | BeatSaid | ViewWantedSaid | SupersededTold
+_Said = _Answered | InventorySaid
+_Heard = asyncio.Queue[_Said | Exception | None]
 
 
 async def attend_host(
@@ -135,20 +87,24 @@ async def attend_host(
 async def _converse(
     records: HostRecords, clock: Clock, agent: tuple[str, int], heard: _Heard
 ) -> AsyncGenerator[Telling, None]:
-    held = _Held()
-    while True:
-        if held:
-            try:
-                said = await _heard_within(heard, held.left_s())
-            except TimeoutError:
-                yield held.take()
+    held, reports = _Held(), InventoryReports(records, agent)
+    async with _telling_the_end(reports, heard):
+        while True:
+            if held:
+                try:
+                    said = await _heard_within(heard, held.left_s())
+                except TimeoutError:
+                    yield held.take()
+                    continue
+            else:
+                said = await _next(heard)
+            if said is None:
+                return
+            if isinstance(said, InventorySaid):
+                reports.put(said.inventory)
                 continue
-        else:
-            said = await _next(heard)
-        if said is None:
-            return
-        for telling in held.tellings(await _answer(records, clock, agent, said)):
-            yield telling
+            for telling in held.tellings(await _answer(records, clock, agent, said)):
+                yield telling
 
 
 class _Held:
@@ -201,6 +157,23 @@ async def _listening(sayings: AsyncIterator[Saying], history: History) -> AsyncI
         waiting.cancel()
 
 
+@asynccontextmanager
+async def _telling_the_end(reports: InventoryReports, heard: _Heard) -> AsyncIterator[None]:
+    reporting = asyncio.create_task(_report(reports, heard))
+    try:
+        yield
+    finally:
+        reporting.cancel()
+
+
+async def _report(reports: InventoryReports, heard: _Heard) -> None:
+    try:
+        await reports.until_superseded()
+        await heard.put(SupersededTold())
+    except Exception as error:  # noqa: BLE001  # whoever answers raises it
+        await heard.put(error)
+
+
 async def _end_with(history: History, heard: _Heard) -> None:
     await history.until_history_over()
     await heard.put(history_changed())
@@ -216,14 +189,14 @@ async def _read(sayings: AsyncIterator[Saying], heard: _Heard) -> None:
         await heard.put(None)
 
 
-async def _next(heard: _Heard) -> Saying | None:
+async def _next(heard: _Heard) -> _Said | None:
     try:
         return await _heard_within(heard, SILENCE_S)
     except TimeoutError:
         raise Unavailable("HOST_SILENT", f"nothing was heard for {SILENCE_S:.0f} s") from None
 
 
-async def _heard_within(heard: _Heard, timeout_s: float) -> Saying | None:
+async def _heard_within(heard: _Heard, timeout_s: float) -> _Said | None:
     async with asyncio.timeout(timeout_s):
         said = await heard.get()
     if isinstance(said, Exception):
@@ -232,15 +205,15 @@ async def _heard_within(heard: _Heard, timeout_s: float) -> Saying | None:
 
 
 async def _answer(
-    records: HostRecords, clock: Clock, agent: tuple[str, int], said: Saying
+    records: HostRecords, clock: Clock, agent: tuple[str, int], said: _Answered
 ) -> list[Telling]:
     match said:
         case HelloSaid():
             raise Invalid("INVALID_FIELD", "a stream has one hello", field="hello")
         case ObservationsSaid():
             return await _apply(records, clock, agent, said.observations)
-        case InventorySaid():
-            return await _report(records, agent, said.inventory)
+        case SupersededTold():
+            return [said]
         case BeatSaid():
             known = await _insist(clock, lambda: records.beat_renew(*agent, said.bus_silent))
             return [SupersededTold() if known.superseded else BeatAnswered(known.wanted_revision)]
@@ -251,18 +224,6 @@ async def _answer(
                 if refused.reason != "SUPERSEDED":
                     raise
                 return [SupersededTold()]
-
-
-async def _report(
-    records: HostRecords, agent: tuple[str, int], inventory: Inventory
-) -> list[Telling]:
-    """A lost one is made up for by the next: it holds up nothing that a host says."""
-    try:
-        live = await records.inventory_report(*agent, inventory)
-    except CloudError as refused:
-        logger().warning("inventory lost", host=agent[0], error=repr(refused))
-        return []
-    return [] if live else [SupersededTold()]
 
 
 async def _apply(

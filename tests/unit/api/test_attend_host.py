@@ -14,23 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.api.flows.attend_host import (
-    HELD_MAX,
-    HELD_S,
-    SILENCE_S,
+from services.api.flows.attend_host import HELD_MAX, HELD_S, SILENCE_S, attend_host
+from services.api.flows.host_words import (
     Acknowledged,
     BeatAnswered,
     BeatSaid,
     HelloSaid,
+    InventorySaid,
     ObservationsSaid,
     Saying,
     SupersededTold,
     Telling,
     ViewTold,
     ViewWantedSaid,
-    attend_host,
 )
-from services.api.flows.ports import BeatKnown, Hello, Observation
+from services.api.flows.ports import BeatKnown, Hello, Inventory, Observation
 from services.domain.errors import Invalid, Unavailable
 from services.domain.observation import ObservationOutcome
 from services.runtime.clock import RealClock
@@ -64,11 +62,31 @@ class Wanted:
     incarnation: int = 1
 
 
+@dataclass(frozen=True)
+class Listed:
+    """An inventory, how long the conductor takes over it, and what it says then."""
+
+    number: int
+    takes_s: float = 0.001
+    live: bool = True
+    lost: bool = False
+
+
 @dataclass
 class Records:
     """A conductor that commits in a moment; `committed` is what it has committed."""
 
     committed: set[int] = field(default_factory=set)
+    reports: list[Listed] = field(default_factory=list)
+    beats: int = 0
+
+    async def inventory_report(self, host_id: str, incarnation: int, inventory: Inventory) -> bool:
+        assert isinstance(inventory, Listed)
+        self.reports.append(inventory)
+        await asyncio.sleep(inventory.takes_s)
+        if inventory.lost:
+            raise Unavailable("PEER_UNREACHABLE", "the conductor did not answer in time")
+        return inventory.live
 
     async def host_greet(self, hello: Hello) -> Wanted:
         return Wanted()
@@ -88,6 +106,7 @@ class Records:
         return [seen.outcome for seen in observations if isinstance(seen, Seen)]
 
     async def beat_renew(self, host_id: str, incarnation: int, bus_silent: bool) -> BeatKnown:
+        self.beats += 1
         return BeatKnown(superseded=False, wanted_revision=7)
 
 
@@ -164,6 +183,36 @@ def test_all_else_is_told_at_once_after_what_was_held_back(
     assert all(at_s < 0.1 + HELD_S / 2 for at_s, _ in answers)
     assert numbers(answers[0][1])[:2] == [1, 2]
     assert type(answers[-1][1]) is last
+
+
+def test_an_inventory_that_hangs_holds_up_no_beat() -> None:
+    """One is under way at a time; of those that come meanwhile the newest is reported."""
+    records = Records()
+    listed = [Listed(1, takes_s=50.0), Listed(2), Listed(3), Listed(4)]
+    script: list[tuple[float, Saying]] = [(0.1, InventorySaid(listed[0]))]
+    script += [(15.0, BeatSaid()), (0.1, InventorySaid(listed[1])), (0.1, seen(7, outcome=GONE))]
+    script += [(0.1, InventorySaid(one)) for one in listed[2:]]
+    script += [(15.0, BeatSaid()), (15.0, BeatSaid())]
+    answers = run_warped(attended(script, records))
+    beats_s = [at_s for at_s, told in answers if isinstance(told, BeatAnswered)]
+    assert beats_s == pytest.approx([15.1, 30.5, 45.5], abs=0.2)
+    assert [numbers(told) for _, told in answers if isinstance(told, Acknowledged)] == [[7]]
+    assert records.beats == 3
+    assert [one.number for one in records.reports] == [1, 4]
+
+
+def test_a_lost_inventory_is_made_up_for_by_the_next() -> None:
+    records = Records()
+    script = [(1.0, InventorySaid(Listed(n, lost=n < 3))) for n in range(1, 5)]
+    run_warped(attended(script, records))
+    assert [one.number for one in records.reports] == [1, 2, 3, 4]
+
+
+def test_who_is_superseded_hears_so_from_an_inventory_too() -> None:
+    script: list[tuple[float, Saying]] = [(0.1, InventorySaid(Listed(1, takes_s=3.0, live=False)))]
+    ((at_s, told),) = run_warped(attended([*script, (40.0, BeatSaid())]))
+    assert isinstance(told, SupersededTold)
+    assert at_s == pytest.approx(3.1, abs=0.1)
 
 
 def test_nothing_heard_for_a_minute_ends_the_stream_but_not_what_is_held_back() -> None:
