@@ -61,6 +61,8 @@ class AuditReader(Writer):
                 claim = rows.claims.get(place)
                 if host_id not in ("", on) or (claim is not None and claim.host_id == on):
                     continue
+                if rows.hosts[on].row.deleted:
+                    continue
                 found.append(
                     UnknownGuest(
                         on, *place, guest.power, self._newest_epoch(place[0]), rows.head,
@@ -90,10 +92,12 @@ class AuditReader(Writer):
 
     def _guest(self, place: Place, claim: Claim | None, told: ReportedGuest | None) -> GuestFact:
         row = self.rows.instances.get(place[0])
+        at_s = claim.discarded_at_s if claim else None
         return GuestFact(
             *place,
             role=claim.role if claim else None,
             discard=claim.discard if claim else False,
+            discarded_s=self._now_s() - at_s if at_s is not None else 0.0,
             power=told.power if told else None,
             applied_generation=told.applied_generation if told else 0,
             project_id=row.project_id if row else "",

@@ -44,6 +44,12 @@ class Claim:
     incarnation: int = 0
     sequence: int = 0
     discard: bool = False
+    discarded_at_s: float | None = None
+
+    def condemned(self, now_s: float) -> Claim:
+        """The same with the word that it may be erased, which is given once."""
+        at_s = now_s if self.discarded_at_s is None else self.discarded_at_s
+        return replace(self, discard=True, discarded_at_s=at_s)
 
 
 @dataclass(frozen=True, slots=True)

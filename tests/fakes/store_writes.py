@@ -215,7 +215,7 @@ class Writer:
         self.rows.hosts[change.host_id] = replace(host, used=used, claims=host.claims + sign)
 
     def _write_claims(self, item: Item) -> tuple[ClaimRow, ...]:
-        rows, added = self.rows, []
+        rows, added, now_s = self.rows, [], self._now_s()
         for change in item.claims:
             key = (change.instance_id, change.epoch)
             match change.act:
@@ -228,18 +228,16 @@ class Writer:
                     rows.claims[change.instance_id, epoch] = claim
                     added.append(claim)
                 case ClaimAct.LEAVE:
+                    left = rows.claims[key].condemned(now_s) if change.discard else rows.claims[key]
                     rows.claims[key] = replace(
-                        rows.claims[key],
-                        role=ClaimRole.LEAVING,
-                        discard=rows.claims[key].discard or change.discard,
-                        wanted_revision=rows.head,
+                        left, role=ClaimRole.LEAVING, wanted_revision=rows.head
                     )
                 case ClaimAct.CONDEMN:
                     rows.claims[key] = Claim(
-                        *key, change.host_id, ClaimRole.LEAVING, NOTHING, rows.head, discard=True
-                    )
+                        *key, change.host_id, ClaimRole.LEAVING, NOTHING, rows.head
+                    ).condemned(now_s)
                 case ClaimAct.DISCARD:
-                    rows.claims[key] = replace(rows.claims[key], discard=True)
+                    rows.claims[key] = rows.claims[key].condemned(now_s)
                 case ClaimAct.REMOVE:
                     rows.claims.pop(key, None)
                 case ClaimAct.OBSERVE:
