@@ -142,7 +142,8 @@ def test_the_terminal_is_as_before_whatever_ended_the_console(cloud: Launched) -
         finally:
             os.close(master)
             os.waitpid(pid, 0)
-        assert b"\nicanon" in sent, ending
+        assert b"icanon" in sent, ending
+        assert b"-icanon" not in sent, ending
 
 
 def test_many_read_and_one_types(cloud: Launched, terminal: Callable[..., Terminal]) -> None:
