@@ -152,6 +152,8 @@ class FakeDriver:
         """Switches on at once: the console says the guest's name and id."""
         guest = self._prepared(identity.claim)
         await self._step(identity.claim, "start", guest.name)
+        # Somebody may have typed into it meanwhile, or it switched itself off.
+        guest = self._prepared(identity.claim)
         if guest.power != Power.RUNNING:
             self._put(guest.started())
 
@@ -164,6 +166,7 @@ class FakeDriver:
         """Writes them into the journal."""
         guest = self._prepared(identity.claim)
         await self._step(identity.claim, "note", guest.name)
+        guest = self._prepared(identity.claim)
         asked = astuple(notes.asked) if notes.asked else None
         noted = replace(guest, boot=notes.boot, was=notes.was, asked=asked, ran_in=notes.ran_in)
         self._put(noted)
@@ -183,7 +186,7 @@ class FakeDriver:
         if guest is None or guest.power != Power.RUNNING:
             return
         await self._step(identity.claim, "stop", guest.name)
-        self._put(replace(guest, power=Power.OFF.value))
+        self._put(replace(self._prepared(identity.claim), power=Power.OFF.value))
 
     async def erase_guest(self, identity: Identity) -> None:
         """Keeps nothing of it."""
