@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from stead.v1 import audit_pb2
@@ -90,12 +91,13 @@ class Auditor(Client):
         def ask(door: ApiDoor) -> AsyncIterator[Stretch]:
             return audit(door.audits, host_id)
 
-        slot = self.rng.choice(self._world.apis)
+        stretches = self._world.stream(self.rng.choice(self._world.apis), ask, SILENCE_S)
         try:
-            async for stretch in self._world.stream(slot, ask, SILENCE_S):
-                found += stretch.differences
-                if stretch.done is not None:
-                    return found
+            async with aclosing(stretches):
+                async for stretch in stretches:
+                    found += stretch.differences
+                    if stretch.done is not None:
+                        return found
         except CloudError as error:
             if not isinstance(error, Unavailable) and error.reason != "HOST_NOT_FOUND":
                 self._work.troubles.append(f"an audit was refused: {error!r}")

@@ -15,6 +15,7 @@ from services.api.flows.ports import Accepted, Row
 from services.api.logic.caller import Caller, Role
 from services.domain.errors import CloudError, Unavailable
 from tests.checkers.history import Call, Ending, Mark, Seen
+from tests.simulation.parts import ApiDoor
 from tests.simulation.world import World
 
 TRIES_MAX = 12
@@ -71,7 +72,7 @@ class Client:
         try:
             accepted: Accepted = await world.ask(
                 self.rng.choice(world.apis),
-                lambda door: door.conductor.wish_accept(self.caller, wish),
+                lambda door: self.accept(door, wish),
             )
         except CloudError as error:
             reason = error.reason
@@ -87,6 +88,10 @@ class Client:
         )  # fmt: skip
         self._work.calls.append(call)
         return call
+
+    async def accept(self, door: ApiDoor, wish: Any) -> Accepted:
+        """What an api does with a wish."""
+        return await door.conductor.wish_accept(self.caller, wish)
 
     def learn(self, row: Row) -> None:
         """What an answer shows."""

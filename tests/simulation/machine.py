@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,6 @@ from services.compute.edges.drivers.fake_guest import FakeGuest
 from services.compute.flows.ports import GuestChanged
 from services.compute.logic.guest import Claim
 from services.compute.logic.wanted import Image
-from services.domain.errors import NotFound
 from services.domain.instance import Power
 from services.domain.resources import Resources
 from tests.checkers.history import HostEvent, What
@@ -27,7 +25,6 @@ from tests.simulation.loop import BEING, SimulatedLoop
 
 IMAGE_BYTES = bytes(range(256)) * 8
 IMAGE_DIGEST = sha256(IMAGE_BYTES).hexdigest()
-PIECE_BYTES = 700
 # The fake driver only looks whether an image is there.
 SOMETHING = Path(__file__)
 
@@ -63,11 +60,14 @@ class Machine:
         if is_gone():
             return
         before = self.guests.get(guest.claim)
+        was_on = before is not None and before.power == Power.RUNNING
+        is_on = guest.power == Power.RUNNING
+        if is_on and not was_on:
+            # Its own line has no epoch.
+            guest = guest.said(f"STARTED host={self.host_id} epoch={guest.epoch}\n")
         self.guests[guest.claim] = guest
         if guest.prepared and (before is None or not before.prepared):
             self._tell(guest.claim, What.PREPARED)
-        was_on = before is not None and before.power == Power.RUNNING
-        is_on = guest.power == Power.RUNNING
         if was_on != is_on:
             self._tell(guest.claim, What.STARTED if is_on else What.STOPPED)
 
@@ -185,14 +185,3 @@ class MemoryDraft:
 
     async def close(self) -> None:
         """Nothing is kept of a part."""
-
-
-class MemoryImages:
-    """The bytes of the one image: what `api.flows.ports.ImageStore` reads."""
-
-    async def read(self, digest: str, offset: int) -> AsyncIterator[bytes]:
-        if digest != IMAGE_DIGEST:
-            raise NotFound("BLOB_NOT_FOUND", "there is no blob of this digest")
-        for start in range(offset, len(IMAGE_BYTES), PIECE_BYTES):
-            await asyncio.sleep(0)
-            yield IMAGE_BYTES[start : start + PIECE_BYTES]

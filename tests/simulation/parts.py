@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from stead.internal.v1 import (
 )
 
 from services.api.edges.audit_conductor import ConductorAudits
+from services.api.edges.bus import Questions
 from services.api.edges.compute_ingress import ComputeIngress
 from services.api.edges.conductor import Conductor
 from services.api.edges.conductor_messages import changes_from
@@ -26,10 +28,15 @@ from services.api.edges.host_records import HostRecords
 from services.api.edges.row_fields import fields_of
 from services.api.flows.follow_changes import Hub
 from services.api.flows.follow_feed import Feed
-from services.api.flows.read_console import Tickets
+from services.api.flows.import_image import uploads
+from services.api.flows.read_console import ConsoleRoad, Tickets
+from services.api.flows.share import Shares
+from services.compute.edges.attachments import GrpcAttachments
 from services.compute.edges.commands import Listener, listen
 from services.compute.edges.ingress import GrpcBlobs, GrpcIngress
 from services.compute.flows.agent import Agent
+from services.compute.flows.answer_question import answer_question, refuse_question
+from services.compute.flows.attach_console import Consoles
 from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.live import live
 from services.compute.flows.ports import HostProfile
@@ -52,10 +59,11 @@ from services.scheduler.flows.follow_fleet import FleetFollowing
 from services.scheduler.flows.place import Placement
 from services.scheduler.logic.fleet import Fleet
 from services.scheduler.logic.weighers import Weights
+from tests.fakes.image_store import Blobs, MemoryImageStore
 from tests.simulation.bus import Broker, SimulatedBus
 from tests.simulation.database import Database, SimulatedStore
 from tests.simulation.loop import Being, SimulatedLoop
-from tests.simulation.machine import Machine, MachineDriver, MemoryImages, MemoryShelf
+from tests.simulation.machine import Machine, MachineDriver, MemoryShelf
 from tests.simulation.network import Channel, Network, Server
 
 CLOUD_ID = "5eed5eed5eed"
@@ -109,6 +117,7 @@ class Surroundings:
     ids: SeededIds
     rng: Random
     quota: int
+    blobs: Blobs
     switch: PowerSwitch | None = None
 
 
@@ -139,6 +148,9 @@ class ApiDoor:
 
     conductor: Conductor
     audits: ConductorAudits
+    consoles: ConsoleRoad
+    images: MemoryImageStore
+    uploads: Shares
     feed: Feed
     ingress: Server
 
@@ -197,15 +209,19 @@ def make_api(around: Surroundings, being: Being, to_conductor: Reach) -> tuple[A
     hub = Hub(bytes_max=WATCH_BUFFER_BYTES, fields_of=fields_of, clock=clock)
     feed = Feed(conductor, hub, clock)
     ingress = Server()
-    images: Any = MemoryImages()
-    servicer = ComputeIngress(records, feed, store=images, tickets=Tickets(), clock=clock)
+    images = MemoryImageStore(around.blobs)
+    being.on_death[around.loop.next_serial()] = images.die
+    questions, tickets = Questions(CLOUD_ID, being.name), Tickets()
+    servicer = ComputeIngress(records, feed, store=images, tickets=tickets, clock=clock)
     compute_pb2_grpc.add_ComputeIngressServiceServicer_to_server(servicer, _any(ingress))
 
     async def follow() -> None:
         async def on_feed(payload: bytes) -> None:
             await feed.receive(changes_from(resource_pb2.FeedBatch.FromString(payload)))
 
-        await _bus(around, being).subscribe(subjects.feed(CLOUD_ID), on_feed)
+        bus = _bus(around, being)
+        questions.use(bus)
+        await bus.subscribe(subjects.feed(CLOUD_ID), on_feed)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as group:
@@ -213,7 +229,9 @@ def make_api(around: Surroundings, being: Being, to_conductor: Reach) -> tuple[A
             for work in works:
                 group.create_task(work)
 
-    return ApiDoor(conductor, ConductorAudits(stub), feed, ingress), run
+    road = ConsoleRoad(questions, tickets)
+    audits = ConductorAudits(stub)
+    return ApiDoor(conductor, audits, road, images, uploads(), feed, ingress), run
 
 
 class Door:
@@ -232,12 +250,22 @@ class Door:
         self._place += 1
 
 
+class Replicas:
+    """The apis by the names under which they ask, as `edges.replicas.Replicas` knows them."""
+
+    def __init__(self, channels: dict[str, Channel]) -> None:
+        self._channels = channels
+
+    async def channel_of(self, target: str) -> Channel:
+        return self._channels[target]
+
+
 async def run_compute(
-    around: Surroundings, being: Being, machine: Machine, to_apis: list[Reach]
+    around: Surroundings, being: Being, machine: Machine, to_apis: dict[str, Reach]
 ) -> None:
     """One agent until it dies or is superseded."""
-    channels = [Channel(around.network, being, reach) for reach in to_apis]
-    door: Any = Door(channels, around.rng.randrange(len(channels)))
+    channels = {name: Channel(around.network, being, reach) for name, reach in to_apis.items()}
+    door: Any = Door(list(channels.values()), around.rng.randrange(len(channels)))
     rng = Random(around.rng.getrandbits(64))
     driver = MachineDriver(machine, CLOUD_ID)
     images = ImageFetcher(MemoryShelf(machine))
@@ -254,8 +282,10 @@ async def run_compute(
         reconnect_s_max=RECONNECT_S_MAX,
     )
 
-    async def ignore(question: object) -> None:
-        """Nobody asks."""
+    attachments = GrpcAttachments(_any(Replicas(channels)))
+    consoles = Consoles(driver, agent.reconciler.look)
+    answer = partial(answer_question, consoles=consoles, attachments=attachments)
+    refuse = partial(refuse_question, attachments=attachments)
 
     async def connect() -> Any:
         await asyncio.sleep(0)
@@ -264,7 +294,7 @@ async def run_compute(
     async def ready() -> None:
         """Nobody waits for it."""
 
-    listener = Listener(machine.host_id, agent.hear_echo, agent.receive_command, ignore, ignore)
+    listener = Listener(machine.host_id, agent.hear_echo, agent.receive_command, answer, refuse)
     ended = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(listen(connect, CLOUD_ID, [listener]))

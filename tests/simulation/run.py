@@ -23,7 +23,9 @@ from tests.checkers.placement import true_rows
 from tests.simulation import nemesis
 from tests.simulation.admins import Admin
 from tests.simulation.audits import Auditor
+from tests.simulation.belongings import lost_bytes
 from tests.simulation.clients import Work
+from tests.simulation.consoles import Onlooker
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.restore import Restored, Restorer
@@ -114,7 +116,8 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     living = [world.users.spawn(user.live()) for user in users]
     admin = Admin(world, work)
     auditor = Auditor(world, work)
-    others = [world.users.spawn(admin.live()), world.users.spawn(auditor.live())]
+    onlookers = [Onlooker(world, work, project_id) for project_id in PROJECTS]
+    others = [world.users.spawn(one.live()) for one in (admin, auditor, *onlookers)]
     if faults:
         others.append(world.users.spawn(evil.live()))
     restoring = world.users.spawn(Restorer(world, work).live()) if world.shape.restored else None
@@ -132,6 +135,11 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     await _until_heard(world, work, healed_s)
     quiet = quiet and await _until_quiet(world, watchers)
     differences = await auditor.told_at_last()
+    if not world.shape.restored:
+        # A row that came back may name bytes that went since.
+        work.troubles += lost_bytes(world)
+    for onlooker in onlookers:
+        await onlooker.look_at_last()
     for task in (*watching, tending):
         task.cancel()
     told = Told(

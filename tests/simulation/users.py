@@ -1,6 +1,5 @@
 """Users of a simulated cloud: they create, start, stop, reboot, rename and delete at random, call
-creates off, keep key pairs, ask again with the same request id while nobody knows, and watch
-through every cut.
+creates off, ask again with the same request id while nobody knows, and watch through every cut.
 
 Owns what they were told. Judges nothing.
 """
@@ -8,12 +7,11 @@ Owns what they were told. Judges nothing.
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf import duration_pb2, field_mask_pb2
-from stead.v1 import instance_pb2, key_pair_pb2, operation_pb2
+from stead.v1 import instance_pb2, operation_pb2
 
 from services.api.flows.ports import Row
 from services.api.flows.watch_rows import (
@@ -28,8 +26,9 @@ from services.api.flows.watch_rows import (
 )
 from services.domain.errors import CloudError, Unavailable
 from services.domain.kinds import ResourceKind
-from tests.checkers.history import Call, Ending, Mark, Seen, Sign
-from tests.simulation.clients import Client, Work, caller_of
+from tests.checkers.history import Mark, Seen, Sign
+from tests.simulation.belongings import Owner
+from tests.simulation.clients import Work, caller_of
 from tests.simulation.parts import PAGE_KEY, ApiDoor
 from tests.simulation.world import World
 
@@ -38,22 +37,15 @@ TRIES_MAX = 12
 LIVING_MAX = 12
 BOOKMARK_S = 5.0
 SILENCE_S = 12.0
-PAIRS_MAX = 3
-# What every ed25519 key begins with; 32 bytes of its own follow.
-ED25519 = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
 RESUMED = frozenset("WATCH_TOO_SLOW API_STOPPING TOKEN_EXPIRED LANE_FULL TOO_MANY_WATCHES".split())
 
 
-class User(Client):
+class User(Owner):
     """One user of a project: one wish at a time."""
 
     def __init__(self, world: World, work: Work, name: str, project_id: str) -> None:
         super().__init__(world, work, name, caller_of(project_id))
         self._known: dict[str, int] = {}
-        # Key pairs that are surely there, or surely not any more.
-        self._pairs: list[str] = []
-        self._lost_pairs: list[str] = []
-        self._serial = 0
 
     async def live(self) -> None:
         """Asks until nothing is left to be asked for."""
@@ -64,8 +56,8 @@ class User(Client):
 
     async def _one(self) -> None:
         rng, known = self.rng, self._known
-        if rng.random() < 0.06:
-            await self._change_pairs()
+        if rng.random() < 0.1:
+            await self.change_belongings()
             return
         if not known or (len(known) < LIVING_MAX and rng.random() < 0.4):
             await self._create()
@@ -82,13 +74,15 @@ class User(Client):
             return
         move = rng.choice(moves)
         wish = self._wish(move, chosen)
-        await self._ask("UpdateInstance" if move == "Rename" else f"{move}Instance", wish, chosen)
+        await self.ask_once_or_twice(
+            "UpdateInstance" if move == "Rename" else f"{move}Instance", wish, chosen
+        )
 
     def _wish(self, move: str, instance_id: str) -> Any:
         request_id, rng = self._world.ids.new_id(), self.rng
         if move == "Rename":
             return instance_pb2.UpdateInstanceRequest(
-                request_id=request_id, id=instance_id, name=self._name_of_a_new(),
+                request_id=request_id, id=instance_id, name=self.new_name(),
                 update_mask=field_mask_pb2.FieldMask(paths=["name"]),
             )  # fmt: skip
         if move == "Stop":
@@ -107,30 +101,27 @@ class User(Client):
         }[move]
         return make(request_id=request_id, id=instance_id)
 
-    def _name_of_a_new(self) -> str:
-        self._serial += 1
+    def new_name(self) -> str:
+        """Some build with trouble, or not at all."""
         luck = self.rng.random()
         if luck < 0.03:
             return "twice"
         prefix = "fail-" if luck < 0.08 else "flaky-" if luck < 0.13 else ""
-        prefix = prefix or ("deaf-" if luck < 0.16 else "")
-        return f"{prefix}{self._name}-{self._serial}"
+        return (prefix or ("deaf-" if luck < 0.16 else "")) + super().new_name()
 
     async def _create(self) -> None:
-        rng = self.rng
-        pairs = rng.sample(self._pairs, rng.randint(0, len(self._pairs)))
-        gone = rng.sample(self._lost_pairs, 1) if self._lost_pairs and rng.random() < 0.1 else []
+        rng, chosen = self.rng, self.chosen()
         wish = instance_pb2.CreateInstanceRequest(
             request_id=self._world.ids.new_id(),
-            name=self._name_of_a_new(),
+            name=self.new_name(),
             flavor_id=self._world.flavor_id,
-            image_id=self._world.image_id,
-            key_pair_ids=[*pairs, *gone],
+            image_id=chosen.image_id,
+            key_pair_ids=chosen.pair_ids,
         )
-        call = await self._ask("CreateInstance", wish, "")
-        missed = call.reason == "KEY_PAIR_NOT_FOUND"
-        if (missed and not gone) or (gone and call.ending is Ending.OK):
-            self._unless_restored(f"{self._name} made {pairs} and deleted {gone}: {call}")
+        call = await self.ask_once_or_twice("CreateInstance", wish, "")
+        self.judge(chosen, call)
+        if rng.random() < 0.3:
+            await self.delete_image(chosen.image_id)
         if call.operation_id and rng.random() < 0.1:
             await asyncio.sleep(rng.choice([0.0, 0.05, 1.0]) * rng.random())
             await self._call_off(call.operation_id)
@@ -139,30 +130,7 @@ class User(Client):
         wish = operation_pb2.CancelOperationRequest(
             request_id=self._world.ids.new_id(), id=operation_id
         )
-        await self._ask("CancelOperation", wish, operation_id)
-
-    async def _change_pairs(self) -> None:
-        """One more, or one less."""
-        rng, new_id = self.rng, self._world.ids.new_id
-        if len(self._pairs) < PAIRS_MAX and rng.random() < 0.7:
-            key = b64encode(ED25519 + rng.randbytes(32)).decode()
-            new = key_pair_pb2.CreateKeyPairRequest(
-                request_id=new_id(), name=self._name_of_a_new(), public_key=f"ssh-ed25519 {key}"
-            )
-            made = await self._ask("CreateKeyPair", new, "")
-            if made.ending is Ending.OK:
-                self._pairs.append(made.resource_id)
-        elif self._pairs:
-            id_ = self._pairs.pop(rng.randrange(len(self._pairs)))
-            old = key_pair_pb2.DeleteKeyPairRequest(request_id=new_id(), id=id_)
-            gone = await self._ask("DeleteKeyPair", old, id_)
-            if gone.ending is Ending.OK:
-                self._lost_pairs.append(id_)
-
-    def _unless_restored(self, trouble: str) -> None:
-        """What a user relies on is lost with a database that is set back."""
-        if not self._world.shape.restored:
-            self._work.troubles.append(trouble)
+        await self.ask_once_or_twice("CancelOperation", wish, operation_id)
 
     async def _look(self, instance_id: str) -> None:
         """Not a mutation."""
@@ -194,25 +162,6 @@ class User(Client):
         """Nobody asks for what is gone."""
         if reason == "INSTANCE_NOT_FOUND":
             self._known.pop(resource_id, None)
-
-    async def _ask(self, method: str, wish: Any, resource_id: str) -> Call:
-        rng = self.rng
-        if rng.random() < 0.05:
-            # Twice at once, as by a client that does not wait for its first try.
-            twin = asyncio.create_task(self.once(method, wish, resource_id))
-            call = await self.until_known(method, wish, resource_id)
-            await twin
-        else:
-            call = await self.until_known(method, wish, resource_id)
-        known = call.ending is Ending.OK
-        if known and rng.random() < 0.06:
-            await self.once(method, wish, resource_id)
-        if known and rng.random() < 0.03 and method == "CreateInstance":
-            other = instance_pb2.CreateInstanceRequest()
-            other.CopyFrom(wish)
-            other.name += "-other"
-            await self.once(method, other, resource_id)
-        return call
 
 
 class Watcher:

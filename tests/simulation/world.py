@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from services.conductor.logic.rows import FlavorRow, ImageReference, ImageRow
 from services.domain.errors import CloudError, Unavailable
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import QuotaAmounts, Resources
+from tests.fakes.image_store import Blobs
 from tests.fakes.store import MemoryStore
 from tests.simulation import parts
 from tests.simulation.bus import Broker
@@ -77,10 +78,11 @@ class World:
         usual = QuotaAmounts(shape.quota, -1, -1, -1)
         self.store = MemoryStore(self.loop.time, usual_limits=usual, rng=self.draws("looks"))
         self.database = Database(self.network, self.draws("database"), self.store)
+        self.blobs = Blobs({IMAGE_DIGEST: IMAGE_BYTES}, now_s=self.loop.time)
         self.ids = parts.SeededIds(self.loop, self.draws("ids"))
         self.around = Surroundings(
             self.loop, self.network, self.broker, self.database, self.ids,
-            self.draws("processes"), shape.quota,
+            self.draws("processes"), shape.quota, self.blobs,
             parts.PowerSwitch(self.draws("switch"), self.lose) if shape.switch else None,
         )  # fmt: skip
         self.users = Being(USERS, self.loop)
@@ -193,7 +195,7 @@ class World:
         await run()
 
     async def _compute(self, being: Being, slot: Slot) -> None:
-        reaches = [api.reach for api in self.apis]
+        reaches = {api.name: api.reach for api in self.apis}
         await parts.run_compute(self.around, being, self.machines[slot.name], reaches)
 
     def _to_conductor(self, being: Being) -> parts.Reach:
@@ -234,7 +236,7 @@ class World:
 
     async def stream(
         self, slot: Slot, do: Callable[[ApiDoor], AsyncIterator[Answer]], silence_s: float
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """What the api streams, until it breaks off. Raises as `ask` does."""
         answers: asyncio.Queue[Any] = asyncio.Queue()
 
