@@ -208,6 +208,7 @@ def lost_bytes(world: World) -> list[str]:
         for row in rows.catalog.values()
         if isinstance(row, ImageRow) and not row.deleted and row.reference.digest not in kept
     ]
-    ended = [known.row for known in rows.operations.values()]
-    lacked = [row for row in ended if row.fault is not None and row.fault.reason in CORRUPT]
-    return [*found, *(f"operation {row.id} failed by {row.fault}" for row in lacked)]
+    for known in rows.operations.values():
+        faults = [fault for fault in (known.row.fault, known.row.last_fault) if fault is not None]
+        found += [f"{known.row.id} met {f}" for f in faults if f.reason in CORRUPT]
+    return found
