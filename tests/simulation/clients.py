@@ -67,24 +67,38 @@ class Client:
 
     async def once(self, method: str, wish: Any, resource_id: str) -> Call:
         """One try, at any api."""
-        world, loop = self._world, self._world.loop
-        invoked_s, ending, reason, operation_id, version = loop.time(), Ending.OK, "", "", 0
+        world, invoked_s = self._world, self._world.loop.time()
+        outcome: Accepted | CloudError
         try:
-            accepted: Accepted = await world.ask(
-                self.rng.choice(world.apis),
-                lambda door: self.accept(door, wish),
+            outcome = await world.ask(
+                self.rng.choice(world.apis), lambda door: self.accept(door, wish)
             )
         except CloudError as error:
-            reason = error.reason
-            ending = Ending.UNKNOWN if isinstance(error, Unavailable) else Ending.REFUSED
+            outcome = error
+        return self.note(method, wish, outcome, resource_id=resource_id, invoked_s=invoked_s)
+
+    def note(
+        self,
+        method: str,
+        wish: Any,
+        outcome: Accepted | CloudError,
+        *,
+        resource_id: str,
+        invoked_s: float,
+    ) -> Call:
+        """Writes a try down."""
+        ending, reason, operation_id, version = Ending.OK, "", "", 0
+        if isinstance(outcome, CloudError):
+            reason = outcome.reason
+            ending = Ending.UNKNOWN if isinstance(outcome, Unavailable) else Ending.REFUSED
             self.refused(resource_id, reason)
         else:
-            resource_id, version = accepted.resource.id, accepted.resource.version
-            operation_id = accepted.operation.id if accepted.operation else ""
-            self.learn(accepted.resource)
+            resource_id, version = outcome.resource.id, outcome.resource.version
+            operation_id = outcome.operation.id if outcome.operation else ""
+            self.learn(outcome.resource)
         call = Call(
             self._name, method, self.caller.project_id, wish.request_id, fingerprint(wish),
-            invoked_s, loop.time(), ending, reason, resource_id, operation_id, version,
+            invoked_s, self._world.loop.time(), ending, reason, resource_id, operation_id, version,
         )  # fmt: skip
         self._work.calls.append(call)
         return call

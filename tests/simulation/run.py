@@ -28,7 +28,9 @@ from tests.simulation.clients import Work
 from tests.simulation.consoles import Onlooker
 from tests.simulation.dump import dump_of
 from tests.simulation.nemesis import Nemesis
+from tests.simulation.readers import Reader
 from tests.simulation.restore import Restored, Restorer
+from tests.simulation.stewards import Steward
 from tests.simulation.users import User, Watcher
 from tests.simulation.world import Shape, World
 
@@ -117,7 +119,9 @@ async def _live(world: World, seed: int, ops: int, *, faults: bool) -> Told:
     admin = Admin(world, work)
     auditor = Auditor(world, work)
     onlookers = [Onlooker(world, work, project_id) for project_id in PROJECTS]
-    others = [world.users.spawn(one.live()) for one in (admin, auditor, *onlookers)]
+    readers = [Reader(world, work, project_id) for project_id in PROJECTS]
+    aside = (admin, auditor, Steward(world, work), *onlookers, *readers)
+    others = [world.users.spawn(one.live()) for one in aside]
     if faults:
         others.append(world.users.spawn(evil.live()))
     restoring = world.users.spawn(Restorer(world, work).live()) if world.shape.restored else None

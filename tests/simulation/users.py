@@ -7,13 +7,14 @@ Owns what they were told. Judges nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from google.protobuf import duration_pb2, field_mask_pb2
 from stead.v1 import instance_pb2, operation_pb2
 
-from services.api.flows.ports import Row
+from services.api.edges.batch import fingerprint_of, wishes_of
+from services.api.flows.ports import Accepted, Row
 from services.api.flows.watch_rows import (
     Bookmark,
     Changed,
@@ -26,7 +27,7 @@ from services.api.flows.watch_rows import (
 )
 from services.domain.errors import CloudError, Unavailable
 from services.domain.kinds import ResourceKind
-from tests.checkers.history import Mark, Seen, Sign
+from tests.checkers.history import Call, Ending, Mark, Seen, Sign
 from tests.simulation.belongings import Owner
 from tests.simulation.clients import Work, caller_of
 from tests.simulation.parts import PAGE_KEY, ApiDoor
@@ -35,6 +36,7 @@ from tests.simulation.world import World
 State = instance_pb2.InstanceState
 TRIES_MAX = 12
 LIVING_MAX = 12
+BATCH = "BatchCreateInstances"
 BOOKMARK_S = 5.0
 SILENCE_S = 12.0
 RESUMED = frozenset("WATCH_TOO_SLOW API_STOPPING TOKEN_EXPIRED LANE_FULL TOO_MANY_WATCHES".split())
@@ -60,7 +62,7 @@ class User(Owner):
             await self.change_belongings()
             return
         if not known or (len(known) < LIVING_MAX and rng.random() < 0.4):
-            await self._create()
+            await (self._create_batch() if rng.random() < 0.06 else self._create())
             return
         chosen = rng.choice(list(known))
         state = known[chosen]
@@ -125,6 +127,42 @@ class User(Owner):
         if call.operation_id and rng.random() < 0.1:
             await asyncio.sleep(rng.choice([0.0, 0.05, 1.0]) * rng.random())
             await self._call_off(call.operation_id)
+
+    async def _create_batch(self) -> None:
+        """Again with the same request id while it is not known what became of one of them."""
+        new = [
+            instance_pb2.NewInstance(
+                name=self.new_name(),
+                flavor_id=self._world.flavor_id,
+                image_id=self._world.image_id,
+            )
+            for _ in range(self.rng.randint(2, 3))
+        ]
+        request = instance_pb2.BatchCreateInstancesRequest(
+            request_id=self._world.ids.new_id(), instances=new
+        )
+        for _ in range(TRIES_MAX):
+            calls = await self._batch_once(request)
+            if all(call.ending is not Ending.UNKNOWN for call in calls):
+                break
+            await asyncio.sleep(self.rng.uniform(0.1, 3.0))
+
+    async def _batch_once(self, request: instance_pb2.BatchCreateInstancesRequest) -> list[Call]:
+        wishes, invoked_s = wishes_of(request), self._world.loop.time()
+        found: Sequence[Accepted | CloudError]
+        try:
+            found = await self._world.ask(
+                self.rng.choice(self._world.apis),
+                lambda door: door.conductor.batch_accept(
+                    self.caller, wishes, fingerprint_of(request)
+                ),
+            )
+        except CloudError as error:
+            found = [error] * len(wishes)
+        return [
+            self.note(f"{BATCH}#{n}", wish, outcome, resource_id="", invoked_s=invoked_s)
+            for n, (wish, outcome) in enumerate(zip(wishes, found, strict=True))
+        ]
 
     async def _call_off(self, operation_id: str) -> None:
         wish = operation_pb2.CancelOperationRequest(
