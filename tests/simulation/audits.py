@@ -16,7 +16,9 @@ from stead.v1 import audit_pb2
 
 from services.api.flows.audit import GuestAsk, Stretch, audit, list_unknown_guests
 from services.domain.errors import CloudError, Unavailable
-from tests.checkers.history import Ending, Row
+from services.domain.kinds import ClaimRole
+from tests.checkers.history import Call, Ending, Row
+from tests.fakes.store_rows import Claim
 from tests.simulation.clients import Client, Work, caller_of
 from tests.simulation.parts import PAGE_KEY, ApiDoor
 from tests.simulation.world import World
@@ -109,8 +111,7 @@ class Auditor(Client):
         if rng.random() < 0.5:
             claims = sorted(world.store.rows.claims.values(), key=lambda c: c.epoch)
             if claims:
-                claim = rng.choice(claims)
-                await self._discard(claim.host_id, claim.instance_id, claim.epoch)
+                await self._ask_for_wrong(rng.choice(claims))
             return
         ask = GuestAsk("", rng.choice([1, 0]), "")
         try:
@@ -125,8 +126,17 @@ class Auditor(Client):
             if rng.random() < 0.5:
                 await self._discard(guest.host_id, guest.instance_id, guest.epoch)
 
-    async def _discard(self, host_id: str, instance_id: str, epoch: int) -> None:
+    async def _ask_for_wrong(self, claim: Claim) -> None:
+        """The word for a guest that is held must be refused."""
+        call = await self._discard(claim.host_id, claim.instance_id, claim.epoch)
+        now = self._world.store.rows.claims.get((claim.instance_id, claim.epoch))
+        held = [one for one in (claim, now) if one is not None and one.role is ClaimRole.HOLDER]
+        if call.ending is Ending.OK and len(held) == 2:
+            self._work.troubles.append(f"the word for the held guest of {claim} was taken")
+
+    async def _discard(self, host_id: str, instance_id: str, epoch: int) -> Call:
         word = audit_pb2.DiscardGuestRequest(host_id=host_id, instance_id=instance_id, epoch=epoch)
         call = await self.ask_for(word, host_id)
         if call.ending is not Ending.REFUSED:
             self._work.condemned.add((host_id, instance_id, epoch))
+        return call

@@ -143,7 +143,7 @@ class Onlooker(Client):
         if any(id_ != row.id for id_, _ in named) or len(named) > 1:
             self._wrong(f"the console of {row.id} is that of {sorted(named)}")
         for _, epoch in named:
-            if not began <= epoch <= self._epoch(row):
+            if epoch < began:
                 self._wrong(f"the console of {row.id} is of epoch {epoch}, not {began} or later")
             if start == 0:
                 self._compare((row.id, epoch), content)

@@ -116,7 +116,8 @@ class Reader(Client):
 
     def _judge_operation(self, row: Row) -> None:
         now = self._world.store.rows.operations.get(row.id)
-        if now is None or (is_ended(row) and (now.row.version != row.version)):
+        ended = now is not None and now.row.finished and now.row.version == row.version
+        if now is None or (is_ended(row) and not ended):
             self._wrong(f"{row.id} ended in version {row.version}, and is {now}")
 
     def _wrong(self, trouble: str) -> None:

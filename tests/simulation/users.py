@@ -159,10 +159,14 @@ class User(Owner):
             )
         except CloudError as error:
             found = [error] * len(wishes)
-        return [
+        calls = [
             self.note(f"{BATCH}#{n}", wish, outcome, resource_id="", invoked_s=invoked_s)
             for n, (wish, outcome) in enumerate(zip(wishes, found, strict=True))
         ]
+        made = [call.resource_id for call in calls if call.ending is Ending.OK]
+        if len(set(made)) < len(made):
+            self._work.troubles.append(f"a batch made one thing of several: {calls}")
+        return calls
 
     async def _call_off(self, operation_id: str) -> None:
         wish = operation_pb2.CancelOperationRequest(
