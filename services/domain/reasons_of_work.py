@@ -167,6 +167,12 @@ CLOUD = (
         "End those that nobody reads; one watch of all instances serves many.",
     ),
     _call(
+        "TOO_MANY_AUDITS",
+        _NO_ROOM,
+        "As many audits are under way as there may be at once.",
+        "Ask again after RetryInfo's delay, when one of them has ended.",
+    ),
+    _call(
         "TOO_MANY_UPLOADS",
         _NO_ROOM,
         "As many images are on their way into this replica as one project, or all, may have.",

@@ -9,6 +9,7 @@ from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.logic.audit_facts import (
     ClaimFact,
     GuestFact,
+    Heard,
     HostFact,
     HostLook,
     InstanceFact,
@@ -74,6 +75,9 @@ class AuditReader(Writer):
     async def host_looks_read(self, host_ids: Sequence[str]) -> Sequence[HostLook]:
         known = [self.rows.hosts[id_] for id_ in sorted(set(host_ids) & self.rows.hosts.keys())]
         return [self._look(host) for host in known if not host.row.deleted]
+
+    async def hosts_heard_read(self, host_ids: Sequence[str]) -> Sequence[Heard]:
+        return await self.host_looks_read(host_ids)
 
     def _look(self, host: Host) -> HostLook:
         rows, row = self.rows, host.row
@@ -187,7 +191,7 @@ class AuditReader(Writer):
                     task=row.standing.task if row else None,
                 )
             )  # fmt: skip
-        return _page(facts, lambda one: one.id, after, limit)
+        return _page(facts, lambda one: one.resource_id, after, limit)
 
 
 OF_INSTANCES = frozenset(a for a in OperationAction if a.name.endswith("_INSTANCE"))

@@ -64,7 +64,7 @@ class _DifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Differ
     DIFFERENCE_KIND_HOST_NOT_COMPARED: _DifferenceKind.ValueType  # 16
     """What a host has could not be compared: it is not heard of, or does not answer."""
     DIFFERENCE_KIND_CLAIM_NOT_LEFT: _DifferenceKind.ValueType  # 17
-    """A claim is to go and its host has nothing of it any more, but the claim stays."""
+    """A claim is to go and stays: its host has nothing of it any more, or does not erase what may be erased."""
 
 class DifferenceKind(_DifferenceKind, metaclass=_DifferenceKindEnumTypeWrapper):
     """What two records, or a record and a host, disagree about."""
@@ -104,7 +104,7 @@ DIFFERENCE_KIND_POWER_DIFFERS: DifferenceKind.ValueType  # 15
 DIFFERENCE_KIND_HOST_NOT_COMPARED: DifferenceKind.ValueType  # 16
 """What a host has could not be compared: it is not heard of, or does not answer."""
 DIFFERENCE_KIND_CLAIM_NOT_LEFT: DifferenceKind.ValueType  # 17
-"""A claim is to go and its host has nothing of it any more, but the claim stays."""
+"""A claim is to go and stays: its host has nothing of it any more, or does not erase what may be erased."""
 Global___DifferenceKind: _TypeAlias = DifferenceKind  # noqa: Y015
 
 @_typing.final

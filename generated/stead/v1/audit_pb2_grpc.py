@@ -61,7 +61,7 @@ class AuditServiceServicer:
     def Audit(self, request, context):
         """Compares instances, claims, the ledger, operations, quotas and what hosts say; streams each difference, then a mark
         that all was compared. Changes nothing. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND),
-        UNAVAILABLE (READ_TOO_LONG).
+        RESOURCE_EXHAUSTED (TOO_MANY_AUDITS), UNAVAILABLE (READ_TOO_LONG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class AuditServiceStub:
     Audit: _grpc.UnaryStreamMultiCallable[_audit_pb2.AuditRequest, _audit_pb2.AuditResponse]
     """Compares instances, claims, the ledger, operations, quotas and what hosts say; streams each difference, then a mark
     that all was compared. Changes nothing. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND),
-    UNAVAILABLE (READ_TOO_LONG).
+    RESOURCE_EXHAUSTED (TOO_MANY_AUDITS), UNAVAILABLE (READ_TOO_LONG).
     """
     ListUnknownGuests: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListUnknownGuestsRequest, _audit_pb2.ListUnknownGuestsResponse]
     """Lists the guests that hosts have and that no claim stands for, in pages. They are quarantined: left exactly as they
@@ -60,7 +60,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     Audit: _aio.UnaryStreamMultiCallable[_audit_pb2.AuditRequest, _audit_pb2.AuditResponse]  # type: ignore[assignment]
     """Compares instances, claims, the ledger, operations, quotas and what hosts say; streams each difference, then a mark
     that all was compared. Changes nothing. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND),
-    UNAVAILABLE (READ_TOO_LONG).
+    RESOURCE_EXHAUSTED (TOO_MANY_AUDITS), UNAVAILABLE (READ_TOO_LONG).
     """
     ListUnknownGuests: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListUnknownGuestsRequest, _audit_pb2.ListUnknownGuestsResponse]  # type: ignore[assignment]
     """Lists the guests that hosts have and that no claim stands for, in pages. They are quarantined: left exactly as they
@@ -85,7 +85,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.AuditResponse], _abc.AsyncIterator[_audit_pb2.AuditResponse]]:
         """Compares instances, claims, the ledger, operations, quotas and what hosts say; streams each difference, then a mark
         that all was compared. Changes nothing. Errors: PERMISSION_DENIED (ROLE_MISSING), NOT_FOUND (HOST_NOT_FOUND),
-        UNAVAILABLE (READ_TOO_LONG).
+        RESOURCE_EXHAUSTED (TOO_MANY_AUDITS), UNAVAILABLE (READ_TOO_LONG).
         """
 
     @_abc_1.abstractmethod

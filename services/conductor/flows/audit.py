@@ -21,12 +21,15 @@ from services.conductor.flows.audit_ports import AuditReads
 from services.conductor.flows.inventory import Inventorist
 from services.conductor.logic import audit
 from services.conductor.logic.audit import Difference
-from services.conductor.logic.audit_facts import HostFact, HostLook
-from services.domain.errors import NotFound
+from services.conductor.logic.audit_facts import HostLook
+from services.domain.errors import NoCapacity, NotFound
 from services.domain.kinds import HostState
 
+AUDITS_MAX = 4
+RETRY_AFTER_S = 5.0
 PAGE_MAX = 500
-HOSTS_MAX = 25
+# Of a host and of a project all that it has is read in one statement.
+OWNERS_MAX = 25
 CONFIRMATIONS = 2
 # One more than that for a host that greets meanwhile.
 ROUNDS_MAX = 4
@@ -47,8 +50,8 @@ Found = Sequence[Difference] | Compared
 
 
 class Auditor:
-    """Streams differences. Between two looks at a host it lets `pause_s` pass, so that what is on
-    the road arrives.
+    """Streams differences to a few at once. Between two looks at a host it lets `pause_s` pass, so
+    that what is on the road arrives.
     """
 
     def __init__(
@@ -57,16 +60,33 @@ class Auditor:
         self._reads = reads
         self._inventorist = inventorist
         self._pause_s = pause_s
+        self._under_way = 0
 
     async def audit(self, host_id: str = "") -> AsyncGenerator[Found, None]:
         """Every difference, of one host or the whole cloud, then how much was compared. Raises
-        NotFound (HOST_NOT_FOUND), Unavailable.
+        NotFound (HOST_NOT_FOUND), NoCapacity (TOO_MANY_AUDITS), Unavailable.
         """
+        if self._under_way >= AUDITS_MAX:
+            raise NoCapacity(
+                "TOO_MANY_AUDITS",
+                f"{AUDITS_MAX} audits are under way, more at once there may not be",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._under_way += 1
+        try:
+            async with aclosing(self._audit(host_id)) as all_:
+                async for found in all_:
+                    yield found
+        finally:
+            self._under_way -= 1
+
+    async def _audit(self, host_id: str) -> AsyncGenerator[Found, None]:
         counts: Counter[str] = Counter()
         if host_id:
             await self._known(host_id)
-            async for found in self._hosts([host_id], counts):
-                yield found
+            ledgers = await self._reads.host_facts_read("", 1, host_id)
+            yield list(audit.of_hosts(ledgers))
+            yield await self._compared([host_id], counts)
         else:
             async with aclosing(self._everything(counts)) as all_:
                 async for found in all_:
@@ -81,7 +101,7 @@ class Auditor:
 
     async def _everything(self, counts: Counter[str]) -> AsyncGenerator[Found, None]:
         reads = self._reads
-        async for projects in _pages(reads.project_facts_read, "", lambda p: p.id):
+        async for projects in _pages(reads.project_facts_read, "", lambda p: p.id, OWNERS_MAX):
             counts["projects"] += len(projects)
             yield list(audit.of_projects(projects))
         async for instances in _pages(reads.instance_facts_read, "", lambda i: i.id):
@@ -91,24 +111,16 @@ class Auditor:
         async for claims in pages:
             counts["claims"] += len(claims)
             yield list(audit.of_claims(claims))
-        async for operations in _pages(reads.operation_facts_read, "", lambda o: o.id):
+        async for operations in _pages(reads.operation_facts_read, "", lambda o: o.resource_id):
             counts["operations"] += len(operations)
             yield list(audit.of_operations(operations))
-        async for hosts in _pages(reads.host_facts_read, "", lambda h: h.id):
-            async for found in self._hosts([host.id for host in hosts], counts, hosts):
-                yield found
-
-    async def _hosts(
-        self, ids: Sequence[str], counts: Counter[str], ledgers: Sequence[HostFact] = ()
-    ) -> AsyncGenerator[Found, None]:
-        ledgers = ledgers or await self._reads.host_facts_read("", 1, ids[0])
-        counts["hosts"] += len(ids)
-        yield list(audit.of_hosts(ledgers))
-        for start in range(0, len(ids), HOSTS_MAX):
-            yield await self._compared(ids[start : start + HOSTS_MAX], counts)
+        async for hosts in _pages(reads.host_facts_read, "", lambda h: h.id, OWNERS_MAX):
+            yield list(audit.of_hosts(hosts))
+            yield await self._compared([host.id for host in hosts], counts)
 
     async def _compared(self, ids: Sequence[str], counts: Counter[str]) -> list[Difference]:
         """What differs between these hosts' guests and the records."""
+        counts["hosts"] += len(ids)
         told: list[Difference] = []
         suspected: dict[str, _Suspicion] = {}
         first = {look.host_id: look for look in await self._reads.host_looks_read(ids)}
@@ -125,14 +137,16 @@ class Auditor:
             revisions = {host_id: found.revision for host_id, found in suspected.items()}
             looks = await self._inventorist.looked_after(revisions)
             for host_id in revisions:
-                after = _again(looks.get(host_id), suspected.pop(host_id))
-                if after is None:
+                before = suspected.pop(host_id)
+                if host_id not in looks:
+                    told += _silent(first[host_id])
                     continue
-                if isinstance(after, _Suspicion):
+                sure, after = _again(looks[host_id], before)
+                told += sure
+                if after is not None:
                     suspected[host_id] = after
-                else:
-                    told += after or _silent(first[host_id])
-            await asyncio.sleep(self._pause_s)
+            if suspected:
+                await asyncio.sleep(self._pause_s)
         return told
 
 
@@ -154,20 +168,16 @@ def _suspicion(look: HostLook) -> _Suspicion | None:
     return _Suspicion(found, look.head_revision) if found else None
 
 
-def _again(look: HostLook | None, suspicion: _Suspicion) -> _Suspicion | list[Difference] | None:
-    """What to suspect further, what to tell (nothing: that it did not answer), or None: all is
-    well.
-    """
-    if look is None:
-        return []
+def _again(look: HostLook, suspicion: _Suspicion) -> tuple[Sequence[Difference], _Suspicion | None]:
+    """What to tell, and what to suspect further."""
     if suspicion.found is None:
-        return _suspicion(look)
+        return (), _suspicion(look)
     before = {difference.suspicion for difference in suspicion.found}
     still = [found for found in audit.of_look(look) if found.suspicion in before]
-    if not still:
-        return None
     times = suspicion.times + 1
-    return still if times == CONFIRMATIONS else _Suspicion(still, look.head_revision, times)
+    if times >= CONFIRMATIONS or not still:
+        return still, None
+    return (), _Suspicion(still, look.head_revision, times)
 
 
 def _silent(look: HostLook) -> list[Difference]:
@@ -179,12 +189,13 @@ async def _pages(
     read: Callable[[Place, int], Awaitable[Sequence[Fact]]],
     start: Place,
     place_of: Callable[[Fact], Place],
+    limit: int = PAGE_MAX,
 ) -> AsyncIterator[Sequence[Fact]]:
     """All facts, a page in each snapshot. Ends with the first page that is not full."""
     after = start
     while True:
-        page = await read(after, PAGE_MAX)
+        page = await read(after, limit)
         yield page
-        if len(page) < PAGE_MAX:
+        if len(page) < limit:
             return
         after = place_of(page[-1])

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from services.conductor.logic.audit_facts import (
     ClaimFact,
+    Heard,
     HostFact,
     HostLook,
     InstanceFact,
@@ -53,6 +54,10 @@ class Inventories(Protocol):
         """Guests that no claim stands for, of one host or (with "") of all, after a place."""
         ...
 
+    async def hosts_heard_read(self, host_ids: Sequence[str]) -> Sequence[Heard]:
+        """These hosts and when each last told what it has."""
+        ...
+
     async def host_looks_read(self, host_ids: Sequence[str]) -> Sequence[HostLook]:
         """These hosts with their claims and guests, all in one snapshot."""
         ...
@@ -82,7 +87,7 @@ class AuditReads(Inventories, Protocol):
         ...
 
     async def operation_facts_read(self, after: str, limit: int) -> Sequence[OperationFact]:
-        """Unfinished operations by id."""
+        """Unfinished operations by resource, each of which has one at most."""
         ...
 
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from services.conductor.flows.audit_ports import Asker, Inventories, Inventory
-from services.conductor.logic.audit_facts import HostLook, UnknownGuest
+from services.conductor.logic.audit_facts import Heard, HostLook, UnknownGuest
 from services.domain.errors import CloudError
 from services.domain.kinds import HostState
 from services.runtime.log import logger
@@ -57,39 +57,51 @@ class Inventorist:
         if not found:
             return [], None
         asked = dict.fromkeys((g.host_id for g in found), found[0].head_revision)
-        await self.looked_after(asked, min(LIST_ANSWER_S, self._answer_s))
+        await self._heard_after(asked, self._now() + min(LIST_ANSWER_S, self._answer_s))
         again = await self._store.unknown_guests_read(host_id, after, limit + PAGE_MAX)
         still = {guest.key: guest for guest in again}
         return [still[guest.key] for guest in found if guest.key in still], more
 
-    async def looked_after(
-        self, hosts: Mapping[str, int], answer_s: float = 0.0
-    ) -> dict[str, HostLook]:
+    async def looked_after(self, hosts: Mapping[str, int]) -> dict[str, HostLook]:
         """Looks at hosts whose guests were listed after the commit given for each; one that does
         not say so in time, or cannot be heard, is left out.
         """
         waiting, looks = dict(hosts), dict[str, HostLook]()
-        clock = asyncio.get_running_loop().time
-        give_up_at, ask_at = clock() + (answer_s or self._answer_s), 0.0
-        while waiting and clock() < give_up_at:
-            heard = await self._store.host_looks_read(list(waiting))
-            known = {look.host_id: look for look in heard if look.state is HostState.UP}
-            waiting = {host_id: waiting[host_id] for host_id in known}
-            for host_id in [h for h, look in known.items() if look.is_listed_after(waiting[h])]:
-                looks[host_id] = known[host_id]
-                del waiting[host_id]
-            if waiting and clock() >= ask_at:
-                ask_at = clock() + ASK_AGAIN_S
+        give_up_at = self._now() + self._answer_s
+        while heard := await self._heard_after(waiting, give_up_at):
+            for look in await self._store.host_looks_read(heard):
+                if look.is_listed_after(waiting[look.host_id]):
+                    looks[look.host_id] = look
+            # A host that has greeted since begins anew.
+            waiting = {host_id: waiting[host_id] for host_id in heard if host_id not in looks}
+        return looks
+
+    async def _heard_after(self, hosts: Mapping[str, int], give_up_at: float) -> list[str]:
+        """Asks hosts for their guests, and which of them have listed them after the commit given
+        for each. Guests are read once, afterwards: this asks again and again.
+        """
+        waiting, heard, ask_at = dict(hosts), list[str](), 0.0
+        while waiting and self._now() < give_up_at:
+            told = await self._store.hosts_heard_read(list(waiting))
+            known = {one.host_id: one for one in told if one.state is HostState.UP}
+            ready = [h for h, one in known.items() if one.is_listed_after(waiting[h])]
+            heard += ready
+            waiting = {h: waiting[h] for h in known if h not in ready}
+            if waiting and self._now() >= ask_at:
+                ask_at = self._now() + ASK_AGAIN_S
                 await self._ask([known[host_id] for host_id in waiting], waiting)
             if waiting:
                 await asyncio.sleep(POLL_S)
-        return looks
+        return heard
 
-    async def _ask(self, looks: Sequence[HostLook], revisions: Mapping[str, int]) -> None:
-        for look in looks:
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _ask(self, hosts: Sequence[Heard], revisions: Mapping[str, int]) -> None:
+        for host in hosts:
             try:
                 await self._asker.ask_inventory(
-                    look.host_id, look.incarnation, revisions[look.host_id]
+                    host.host_id, host.incarnation, revisions[host.host_id]
                 )
             except Exception as error:  # noqa: BLE001  # whatever the bus has, hosts tell by themselves
-                logger().warning("inventory not asked for", host=look.host_id, error=repr(error))
+                logger().warning("inventory not asked for", host=host.host_id, error=repr(error))

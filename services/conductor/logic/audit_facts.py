@@ -122,15 +122,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class HostLook:
-    """A host with its claims and guests, all of one snapshot at `head_revision`."""
+class Heard:
+    """A host and when it last told what it has, in a snapshot at `head_revision`."""
 
     host_id: str
     state: HostState
     incarnation: int
     head_revision: int
     report: Report | None
-    guests: tuple[GuestFact, ...]
 
     @property
     def is_fresh(self) -> bool:
@@ -140,6 +139,13 @@ class HostLook:
     def is_listed_after(self, revision: int) -> bool:
         """Whether its guests were listed after this commit."""
         return self.report is not None and self.is_fresh and self.report.as_of_revision >= revision
+
+
+@dataclass(frozen=True, slots=True)
+class HostLook(Heard):
+    """A host with its claims and guests, all of that snapshot."""
+
+    guests: tuple[GuestFact, ...]
 
 
 @dataclass(frozen=True, slots=True)

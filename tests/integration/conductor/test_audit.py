@@ -273,6 +273,16 @@ async def test_a_report_of_an_agent_that_is_gone_is_not_believed(place: Place) -
         assert place.sql("SELECT incarnation FROM inventory") == "2"
 
 
+async def test_what_waits_for_an_admins_word_is_no_difference(place: Place) -> None:
+    """A claim that leaves without discard, off: what an evacuation has left."""
+    async with conductor(place.url, Sent()) as made:
+        stage = await staged(place, made)
+        leaves_and_runs(stage)
+        stopped(stage)
+        await stage.hosts.tell("h1")
+        assert await kinds(stage.hosts.auditor()) == []
+
+
 async def test_a_host_that_is_not_there_cannot_be_audited(place: Place) -> None:
     """HOST_NOT_FOUND, not an empty audit."""
     async with conductor(place.url, Sent()) as made:

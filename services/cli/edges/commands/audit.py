@@ -32,22 +32,28 @@ def audit(output: OutputFlag = Output.TABLE) -> None:
     Exit code 1 when differences were found. Only for cloud admins.
     """
     with connected(around()) as api:
-        found = _shown(_events(api, ""), output)
+        found = _told(_events(api, ""), output)
+        if output is Output.JSON:
+            show_many("difference", found, output)
     raise typer.Exit(1 if found else 0)
 
 
 def audit_host(host: HostWord, output: OutputFlag = Output.TABLE) -> None:
     """Shows guests on a host that nobody claims, and what differs.
 
-    Such guests are left exactly as they are. Exit code 1 when anything was found.
+    Such guests are left exactly as they are. With --output json both are arrays of one object:
+    unknown_guests and differences.
+    Exit code 1 when a guest or a difference was found. Only for cloud admins.
     """
     with connected(around()) as api:
+        request = audit_pb2.ListUnknownGuestsRequest(host_id=host)
+        guests = named.all_as_json(api, _stub(api).ListUnknownGuests, request, "guests")
         if output is Output.TABLE:
-            request = audit_pb2.ListUnknownGuestsRequest(host_id=host)
-            guests = named.all_as_json(api, _stub(api).ListUnknownGuests, request, "guests")
             show_many("unknown guest", guests, output)
-        found = _shown(_events(api, host), output)
-    raise typer.Exit(1 if found else 0)
+        differences = _told(_events(api, host), output)
+        if output is Output.JSON:
+            show_one({"unknown_guests": guests, "differences": differences}, output)
+    raise typer.Exit(1 if guests or differences else 0)
 
 
 def discard_guest(
@@ -74,8 +80,8 @@ def _events(api: Api, host: str) -> Iterator[Any]:
     return api.stream(_stub(api).Audit, audit_pb2.AuditRequest(host_id=host))
 
 
-def _shown(events: Iterator[Any], output: Output) -> list[Row]:
-    """All differences, shown as they come, or as one array at the end."""
+def _told(events: Iterator[Any], output: Output) -> list[Row]:
+    """All differences, shown to people as they come."""
     found: list[Row] = []
     for event in events:
         if event.HasField("done"):
@@ -85,6 +91,4 @@ def _shown(events: Iterator[Any], output: Output) -> list[Row]:
         found.append(as_json(event.difference))
         if output is Output.TABLE:
             show_text(block(found[-1]) + "\n")
-    if output is Output.JSON:
-        show_many("difference", found, output)
     return found

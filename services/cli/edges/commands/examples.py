@@ -73,7 +73,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "host remove": ("stead host remove rack1-7 --dry-run", "stead host remove rack1-7"),
     "host watch": ("stead host watch",),
     "audit": ("stead audit", "stead audit --output json"),
-    "host audit": ("stead host audit rack1-7",),
+    "host audit": ("stead host audit rack1-7", "stead host audit rack1-7 --output json"),
     "host discard-guest": (
         "stead host discard-guest rack1-7 01a2048d-a56b-7140-86a6-53fad6ce83b7 4711 --dry-run",
         "stead host discard-guest rack1-7 01a2048d-a56b-7140-86a6-53fad6ce83b7 4711",

@@ -7,17 +7,18 @@ from typing import Any
 
 import asyncpg
 
+from services.conductor.edges.store.unknown import FIRST_ID
 from services.conductor.flows.audit_ports import Inventory
 from services.conductor.logic.audit_facts import (
     ClaimFact,
     GuestFact,
+    Heard,
     HostFact,
     HostLook,
     InstanceFact,
     OperationFact,
     ProjectFact,
     Report,
-    UnknownGuest,
 )
 from services.domain.ids import is_row_id
 from services.domain.instance import Power, State, Task
@@ -26,45 +27,53 @@ from services.domain.operation import OperationAction
 
 Connection = Any  # asyncpg.Connection is generic in its stubs only
 
-FIRST_ID = "00000000-0000-0000-0000-000000000000"
-
 KEEP = """
 SELECT keep_inventory($1, $2, $3, $4, $5, $6::uuid[], $7::bigint[], $8::bigint[], $9::smallint[])
 """
 
-HOSTS = """
+# Everything that is beside a row is read by a look for that row alone: a join may as well read all
+# there is, since no plan knows how short a page will be.
+_LEDGERS = """
 SELECT h.id, ARRAY[h.used_vcpus, h.used_memory_mib, h.used_disk_gib, h.claim_count] AS used,
        (SELECT ARRAY[coalesce(sum(c.vcpus), 0), coalesce(sum(c.memory_mib), 0),
                      coalesce(sum(c.disk_gib), 0), count(*)]::bigint[]
           FROM claim c WHERE c.host_id = h.id) AS claimed
-  FROM (SELECT * FROM host WHERE id > $1 AND ($3 = '' OR id = $3) ORDER BY id LIMIT $2) h
- ORDER BY h.id
 """
+HOST = f"{_LEDGERS} FROM host h WHERE h.id = $1"
+HOSTS = f"{_LEDGERS} FROM host h WHERE h.id > $1 ORDER BY h.id LIMIT $2"
 
-# A project that is nowhere but in instances uses nothing, by its ledger.
+# A project that is nowhere but in instances uses nothing, by its ledger. Who has instances is found
+# by steps from one project's first to the next one's.
 PROJECTS = """
-WITH page AS (
+WITH RECURSIVE owner (id, place) AS (
+    (SELECT project_id, 1 FROM instance
+      WHERE NOT deleted AND project_id > $1 ORDER BY project_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT i.project_id FROM instance i WHERE NOT i.deleted AND i.project_id > o.id
+             ORDER BY i.project_id LIMIT 1), o.place + 1
+      FROM owner o WHERE o.id IS NOT NULL AND o.place < $2
+), page AS (
     SELECT k.id FROM (
         (SELECT id FROM project WHERE id > $1 ORDER BY id LIMIT $2)
-        UNION
-        (SELECT DISTINCT project_id COLLATE "C" FROM instance
-          WHERE NOT deleted AND project_id COLLATE "C" > $1 ORDER BY 1 LIMIT $2)) k
+        UNION (SELECT id FROM owner WHERE id IS NOT NULL)) k
      ORDER BY k.id LIMIT $2
 )
-SELECT k.id, ARRAY[coalesce(p.used_vcpus, 0), coalesce(p.used_memory_mib, 0),
-                   coalesce(p.used_disk_gib, 0), coalesce(p.used_instances, 0)] AS used,
+SELECT k.id,
+       coalesce((SELECT ARRAY[p.used_vcpus, p.used_memory_mib, p.used_disk_gib, p.used_instances]
+                   FROM project p WHERE p.id = k.id), '{0, 0, 0, 0}') AS used,
        (SELECT ARRAY[coalesce(sum(i.vcpus), 0), coalesce(sum(i.memory_mib), 0),
                      coalesce(sum(i.disk_gib), 0), count(*)]::bigint[]
           FROM instance i WHERE i.project_id = k.id AND NOT i.deleted) AS living
-  FROM page k LEFT JOIN project p ON p.id = k.id ORDER BY k.id
+  FROM page k ORDER BY k.id
 """
 
 INSTANCES = """
 SELECT i.id, i.project_id, i.state, i.task, i.host_id, i.epoch, c.host_id AS holder_host,
-       c.epoch AS holder_epoch, o.id AS operation_id
+       c.epoch AS holder_epoch,
+       (SELECT o.id FROM operation o WHERE o.resource_id = i.id::text AND NOT o.finished)
+           AS operation_id
   FROM (SELECT * FROM instance WHERE NOT deleted AND id > $1::uuid ORDER BY id LIMIT $2) i
-  LEFT JOIN claim c ON c.instance_id = i.id AND c.role = $3
-  LEFT JOIN operation o ON o.resource_id = i.id::text AND NOT o.finished
+  LEFT JOIN LATERAL (SELECT * FROM claim WHERE instance_id = i.id AND role = $3 LIMIT 1) c ON true
  ORDER BY i.id
 """
 
@@ -73,23 +82,29 @@ SELECT c.instance_id, c.epoch, c.host_id, c.role, i.project_id, i.state,
        i.host_id AS instance_host, i.epoch AS instance_epoch
   FROM (SELECT * FROM claim WHERE (instance_id, epoch) > ($1::uuid, $2::bigint)
          ORDER BY instance_id, epoch LIMIT $3) c
-  LEFT JOIN instance i ON i.id = c.instance_id
+  LEFT JOIN LATERAL (SELECT * FROM instance WHERE id = c.instance_id LIMIT 1) i ON true
  ORDER BY c.instance_id, c.epoch
 """
 
+# By resource, of which each has one at most: by id they would stand among all that are finished.
 OPERATIONS = """
 SELECT o.id, o.project_id, o.resource_id, o.action, i.state, i.task,
        extract(epoch FROM now() - o.look_again_at)::float8 AS look_late_s,
        extract(epoch FROM now() - o.deadline_at)::float8 AS late_s
-  FROM (SELECT * FROM operation WHERE NOT finished AND id > $1::uuid ORDER BY id LIMIT $2) o
-  LEFT JOIN instance i ON i.id::text = o.resource_id
- ORDER BY o.id
+  FROM (SELECT * FROM operation WHERE NOT finished AND resource_id > $1
+         ORDER BY resource_id LIMIT $2) o
+  LEFT JOIN LATERAL (
+       SELECT state, task FROM instance
+        WHERE id = CASE WHEN o.resource_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                        THEN o.resource_id::uuid END LIMIT 1) i ON true
+ ORDER BY o.resource_id
 """
 
-LOOKS = """
+HEARD = """
 SELECT h.id, h.state, h.incarnation, n.revision AS head, r.incarnation AS told_incarnation,
        r.as_of_revision, r.cut_short, extract(epoch FROM now() - r.reported_at)::float8 AS age_s
-  FROM counter n CROSS JOIN host h LEFT JOIN inventory r ON r.host_id = h.id
+  FROM counter n CROSS JOIN host h
+  LEFT JOIN LATERAL (SELECT * FROM inventory WHERE host_id = h.id LIMIT 1) r ON true
  WHERE h.id = ANY ($1::text[]) AND NOT h.deleted ORDER BY h.id
 """
 
@@ -101,23 +116,8 @@ SELECT k.*, i.project_id, i.state, i.task, i.power AS known_power, i.version,
           FROM (SELECT * FROM claim WHERE host_id = ANY ($1::text[])) c
           FULL JOIN (SELECT * FROM guest WHERE host_id = ANY ($1::text[])) g
          USING (host_id, instance_id, epoch)) k
-  LEFT JOIN instance i ON i.id = k.instance_id
+  LEFT JOIN LATERAL (SELECT * FROM instance WHERE id = k.instance_id LIMIT 1) i ON true
  ORDER BY k.host_id, k.instance_id, k.epoch
-"""
-
-UNKNOWN = """
-SELECT g.host_id, g.instance_id, g.epoch, g.power, n.revision AS head,
-       coalesce((SELECT max(o.epoch) FROM claim o WHERE o.instance_id = g.instance_id), 0)
-           AS newest_epoch,
-       extract(epoch FROM g.first_reported_at)::float8 AS first_at_s,
-       extract(epoch FROM r.reported_at)::float8 AS reported_at_s
-  FROM counter n CROSS JOIN guest g JOIN inventory r ON r.host_id = g.host_id
- WHERE (g.host_id, g.instance_id, g.epoch) > ($2, $3::uuid, $4::bigint)
-   AND ($1 = '' OR g.host_id = $1)
-   AND NOT EXISTS (SELECT FROM claim c WHERE c.instance_id = g.instance_id AND c.epoch = g.epoch
-                      AND c.host_id = g.host_id)
-   AND NOT EXISTS (SELECT FROM host h WHERE h.id = g.host_id AND h.deleted)
- ORDER BY g.host_id, g.instance_id, g.epoch LIMIT $5
 """
 
 OF_INSTANCES = frozenset(a for a in OperationAction if a.name.endswith("_INSTANCE"))
@@ -149,8 +149,8 @@ async def hosts(
     connection: Connection, after: str, limit: int, host_id: str = ""
 ) -> list[HostFact]:
     """Ledgers."""
-    rows = await connection.fetch(HOSTS, after, limit, host_id)
-    return [HostFact(r["id"], tuple(r["used"]), tuple(r["claimed"])) for r in rows]
+    found = connection.fetch(HOST, host_id) if host_id else connection.fetch(HOSTS, after, limit)
+    return [HostFact(r["id"], tuple(r["used"]), tuple(r["claimed"])) for r in await found]
 
 
 async def projects(connection: Connection, after: str, limit: int) -> list[ProjectFact]:
@@ -197,7 +197,7 @@ async def claims(connection: Connection, after: tuple[str, int], limit: int) -> 
 
 async def operations(connection: Connection, after: str, limit: int) -> list[OperationFact]:
     """Unfinished operations with their instances."""
-    rows = await connection.fetch(OPERATIONS, after or FIRST_ID, limit)
+    rows = await connection.fetch(OPERATIONS, after, limit)
     return [
         OperationFact(
             id=str(r["id"]),
@@ -213,44 +213,28 @@ async def operations(connection: Connection, after: str, limit: int) -> list[Ope
     ]
 
 
+async def heard(connection: Connection, host_ids: Sequence[str]) -> list[Heard]:
+    """Hosts and when they last told what they have."""
+    return [Heard(*_said(row)) for row in await connection.fetch(HEARD, list(host_ids))]
+
+
 async def looks(connection: Connection, host_ids: Sequence[str]) -> list[HostLook]:
     """Hosts with their claims and guests, in one snapshot."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        rows = await connection.fetch(LOOKS, list(host_ids))
+        rows = await connection.fetch(HEARD, list(host_ids))
         found = await connection.fetch(GUESTS, [row["id"] for row in rows])
     guests: dict[str, list[GuestFact]] = {row["id"]: [] for row in rows}
     for row in found:
         guests[row["host_id"]].append(_guest(row))
-    return [_look(row, guests[row["id"]]) for row in rows]
+    return [HostLook(*_said(row), tuple(guests[row["id"]])) for row in rows]
 
 
-async def unknown_guests(
-    connection: Connection, host_id: str, after: tuple[str, str, int], limit: int
-) -> list[UnknownGuest]:
-    """Guests that no claim stands for."""
-    rows = await connection.fetch(UNKNOWN, host_id, after[0], after[1] or FIRST_ID, after[2], limit)
-    return [
-        UnknownGuest(
-            host_id=r["host_id"],
-            instance_id=str(r["instance_id"]),
-            epoch=r["epoch"],
-            power=Power(r["power"]),
-            newest_epoch=r["newest_epoch"],
-            head_revision=r["head"],
-            first_reported_at_s=r["first_at_s"],
-            reported_at_s=r["reported_at_s"],
-        )
-        for r in rows
-    ]
-
-
-def _look(row: Any, guests: list[GuestFact]) -> HostLook:
+def _said(row: Any) -> tuple[str, HostState, int, int, Report | None]:
     told = row["told_incarnation"]
     report = None
     if told is not None:
         report = Report(told, row["as_of_revision"], row["cut_short"], row["age_s"])
-    state = HostState(row["state"])
-    return HostLook(row["id"], state, row["incarnation"], row["head"], report, tuple(guests))
+    return row["id"], HostState(row["state"]), row["incarnation"], row["head"], report
 
 
 def _guest(row: Any) -> GuestFact:

@@ -1,16 +1,19 @@
 """Inventories and audits over PostgreSQL: implements `flows.audit_ports.AuditReads`.
 
 Owns on which session each runs: reports on the one for what nobody sees, so that they wait for no
-commit and no commit for them, reads where pages are read. Does not own the questions (audit).
+commit and no commit for them, reads on one of their own, so that no list waits for an audit. Does
+not own the questions (audit, unknown).
 """
 
 from collections.abc import Sequence
+from functools import partial
 
-from services.conductor.edges.store import audit
+from services.conductor.edges.store import audit, unknown
 from services.conductor.edges.store.session import Session
 from services.conductor.flows.audit_ports import Inventory
 from services.conductor.logic.audit_facts import (
     ClaimFact,
+    Heard,
     HostFact,
     HostLook,
     InstanceFact,
@@ -34,8 +37,18 @@ class PostgresAudits:
     async def unknown_guests_read(
         self, host_id: str, after: tuple[str, str, int], limit: int
     ) -> Sequence[UnknownGuest]:
-        """Guests that no claim stands for."""
-        return await self._reads.run(lambda c: audit.unknown_guests(c, host_id, after, limit))
+        """Guests that no claim stands for; whoever waits has a turn after each stretch."""
+        found: list[UnknownGuest] = []
+        place: tuple[str, str, int] | None = after
+        while place is not None and len(found) < limit:
+            read = partial(unknown.stretch, host_id=host_id, after=place, limit=limit - len(found))
+            more, place = await self._reads.run(read)
+            found += more
+        return found
+
+    async def hosts_heard_read(self, host_ids: Sequence[str]) -> Sequence[Heard]:
+        """Hosts and when they last told what they have."""
+        return await self._reads.run(lambda c: audit.heard(c, host_ids))
 
     async def host_looks_read(self, host_ids: Sequence[str]) -> Sequence[HostLook]:
         """Hosts with their claims and guests."""

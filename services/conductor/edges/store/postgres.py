@@ -1,5 +1,5 @@
-"""The store over PostgreSQL: four sessions, so that commits, leases, looks at single things and
-pages never wait for each other.
+"""The store over PostgreSQL: five sessions, so that commits, leases, looks at single things,
+pages and audits never wait for each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -127,7 +127,8 @@ class PostgresStore:
         self._quiet = Session(url, "leases and looks", self._connected)
         self._reads = Session(url, "reads", self._connected, limits=READS)
         self._pages = Session(url, "pages", self._connected, limits=READS)
-        self.audits = PostgresAudits(self._pages, self._quiet)
+        self._audits = Session(url, "audits", self._connected, limits=READS)
+        self.audits = PostgresAudits(self._audits, self._quiet)
 
     async def _connected(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         row = await connection.fetchrow(HISTORY, self._width)
@@ -269,5 +270,5 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Drops all connections."""
-        for session in (self._commits, self._quiet, self._reads, self._pages):
+        for session in (self._commits, self._quiet, self._reads, self._pages, self._audits):
             await session.close()
