@@ -160,13 +160,13 @@ def error_of(failed: grpc.aio.AioRpcError) -> errors.CloudError:
     """
     status = rpc_status.from_call(failed)  # type: ignore[arg-type]  # aio errors have what it reads
     number: int = failed.code().value[0]
-    if status is not None:
-        for detail in status.details:
-            cause = error_details_pb2.ErrorInfo()
-            if detail.Unpack(cause):
-                return error_from(
-                    number, cause.reason, status.message, metadata=dict(cause.metadata)
-                )
+    cause, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    details = status.details if status is not None else ()
+    retried = any(detail.Unpack(retry) for detail in details)
+    if status is not None and any(detail.Unpack(cause) for detail in details):
+        error = error_from(number, cause.reason, status.message, metadata=dict(cause.metadata))
+        error.retry_after_s = retry.retry_delay.ToMilliseconds() / 1000 if retried else None
+        return error
     if failed.code() in _NOT_ANSWERED:
         return errors.Unavailable("PEER_UNREACHABLE", "a part of the cloud did not answer in time")
     return errors.Broken("PEER_FAILED", f"{failed.code().name}: {failed.details()}")

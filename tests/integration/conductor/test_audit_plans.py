@@ -63,7 +63,7 @@ PAGES: dict[str, tuple[str, list[tuple[str, Any]], int]] = {
     "end of a host's unknown": (
         unknown.END_OF_ONE,
         [("text", "x2"), ("uuid", MIDDLE), ("bigint", 0), ("bigint", 1000)],
-        PER_HOST + 1,
+        2 * PER_HOST + 1,
     ),
     "unknown": (
         unknown.OF_ALL,
