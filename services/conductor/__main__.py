@@ -32,7 +32,6 @@ from services.conductor.flows.accept_project import ProjectAcceptor
 from services.conductor.flows.advance import RECONCILE_EVERY_S, Advancer
 from services.conductor.flows.answer import Answerer
 from services.conductor.flows.audit import Auditor
-from services.conductor.flows.audit_ports import AuditReads
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
 from services.conductor.flows.fence import Fencer
@@ -117,7 +116,7 @@ def _acceptors(
     advancer: Advancer,
     *,
     bodies: MessageBodies,
-    audits: AuditReads,
+    inventorist: Inventorist,
 ) -> Acceptors:
     return Acceptors(
         instances=InstanceAcceptor(acceptance, advancer),
@@ -125,7 +124,7 @@ def _acceptors(
         catalog=CatalogAcceptor(acceptance),
         projects=ProjectAcceptor(acceptance, settings.usual_limits()),
         hosts=HostAcceptor(acceptance, lease_s=settings.lease_s),
-        guests=GuestAcceptor(acceptance, audits),
+        guests=GuestAcceptor(acceptance, inventorist),
         evacuations=EvacuationAcceptor(acceptance, advancer),
         cancels=CancelAcceptor(acceptance, bodies),
     )
@@ -136,7 +135,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
     store: Store,
     nats: Bus,
     *,
-    audits: AuditReads,
+    inventorist: Inventorist,
     clock: Clock,
     ids: Ids,
     fences: FenceDriver | None,
@@ -152,7 +151,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
         ids=ids,
         answers=Answerer(store, bodies, usual),
     )
-    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, audits=audits)
+    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, inventorist=inventorist)
     observer = Observer(store, committer, advancer, clock)
     leaser = Leaser(store, committer, clock, lease_s=settings.lease_s)
     reader = Reader(store, bodies, usual)
@@ -219,13 +218,13 @@ async def main(stop: asyncio.Event) -> None:
         stack.push_async_callback(store.close)
         nats = NatsBus(connection, cloud)
         audits = store.audits
+        inventorist = Inventorist(audits, nats)
         parts = join(
-            settings, store, nats, audits=audits, clock=WallClock(), ids=NewIds(),
+            settings, store, nats, inventorist=inventorist, clock=WallClock(), ids=NewIds(),
             fences=_fences(settings),
         )  # fmt: skip
         add_figures(meters, store.operations_count, parts.ended)
         add_host_figures(meters, parts.host_states)
-        inventorist = Inventorist(audits, nats)
         auditing = AuditFlows(inventorist, Auditor(audits, inventorist))
         servicer = AuditingServicer(parts.flows, store, cloud, auditing)
         server = rpc.server()
