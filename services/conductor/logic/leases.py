@@ -7,8 +7,9 @@
     longer, and others were heard during a whole lease of it    DOWN
     longer, and nothing proves that it could be heard           UNKNOWN, DOWN where it was
 
-All durations are by one clock, PostgreSQL's. In a cloud of one or two hosts it may be that no other
-is there to be heard: the roads from api then prove that a sign of life would have come through.
+All durations are by one clock, PostgreSQL's. Where one or two hosts are left it may be that no
+other is there to be heard: the roads from api then prove that a sign of life would have come
+through. A host that is DOWN already is none of them, nor of those of whom a tenth is taken.
 Does not own what follows: only DOWN has consequences. Source: MECHANICS D5, ADR 0010.
 """
 
@@ -72,7 +73,7 @@ def gap_s(lease_s: float) -> float:
 def judged(found: Leases, lease_s: float) -> dict[str, HostState]:
     """The state of each host."""
     roads = [found.hosts]
-    if len(found.leases) <= FEW_HOSTS:
+    if _living(found.leases) <= FEW_HOSTS:
         roads.append(found.apis)
     many = _fell_together(found.leases, lease_s)
     return {one.host_id: _state(one, roads, many, lease_s=lease_s) for one in found.leases}
@@ -91,6 +92,11 @@ def _state(one: Lease, roads: Sequence[Road], many: set[str], *, lease_s: float)
     return HostState.DOWN if proven else HostState.UNKNOWN
 
 
+def _living(leases: Sequence[Lease]) -> int:
+    """How many hosts might be heard."""
+    return sum(one.state is not HostState.DOWN and not one.fenced for one in leases)
+
+
 def _fell_together(leases: Sequence[Lease], lease_s: float) -> set[str]:
     """Those whose silences began within one lease of each other and are too many. Who has missed
     a beat counts already: the first of many must not be DOWN before the others' leases lapse.
@@ -99,7 +105,7 @@ def _fell_together(leases: Sequence[Lease], lease_s: float) -> set[str]:
         (one for one in leases if not one.fenced and one.silent_s > gap_s(lease_s)),
         key=lambda one: one.silent_s,
     )
-    living = sum(one.state is not HostState.DOWN for one in leases)
+    living = _living(leases)
     together: set[str] = set()
     first = marked = 0
     for last, one in enumerate(late):

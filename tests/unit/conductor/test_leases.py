@@ -54,6 +54,21 @@ def test_of_one_or_two_hosts_the_roads_from_api_prove_it() -> None:
     assert set(states(hosts(47.0, 47.0, 47.0), heard=CLOSED, apis=OPEN)) == {UNKNOWN}
 
 
+def test_of_the_last_one_or_two_hosts_it_is_the_same_however_many_are_dead() -> None:
+    """Whoever is DOWN is not there to be heard."""
+    dead = tuple(Lease(f"d{n}", DOWN, False, 500.0) for n in range(7))
+    fenced = tuple(replace(one, state=UNKNOWN, fenced=True) for one in dead)
+    for silences in ((47.0,), (47.0, 47.0)):
+        alive = hosts(*silences)
+        for gone in (dead, fenced):
+            assert states((*alive, *gone), heard=CLOSED)[: len(alive)] == [UNKNOWN] * len(alive)
+            found = states((*alive, *gone), heard=CLOSED, apis=OPEN)
+            assert found[: len(alive)] == [DOWN] * len(alive)
+    # One that may yet be heard is enough to leave it to the hosts.
+    found = states((*hosts(47.0, 47.0, 1.0), *dead), heard=CLOSED, apis=OPEN)
+    assert found[:3] == [UNKNOWN, UNKNOWN, UP]
+
+
 def test_of_many_that_fall_silent_within_a_lease_none_is_down() -> None:
     assert states(hosts(*[47.0] * 3, *[1.0] * 17)) == [UNKNOWN] * 3 + [UP] * 17
     assert states(hosts(*[47.0] * 2, *[1.0] * 18)) == [DOWN] * 2 + [UP] * 18
@@ -102,10 +117,10 @@ def test_whatever_happens_nobody_is_down_without_proof(
         if not one.fenced:
             assert (found[one.host_id] is UP) == (one.silent_s <= LEASE_S)
     for one in fresh:
-        roads = [heard, apis] if len(leases) <= 2 else [heard]
+        living = sum(o.state is not DOWN and not o.fenced for o in leases)
+        roads = [heard, apis] if living <= 2 else [heard]
         assert any(min(one.silent_s, r.since_s) - r.last_s > LEASE_S for r in roads)
         late = [o for o in leases if not o.fenced and o.silent_s > gap_s(LEASE_S)]
-        living = sum(o.state is not DOWN for o in leases)
         for first in late:
             together = [o for o in late if 0 <= o.silent_s - first.silent_s <= LEASE_S]
             if one in together:
