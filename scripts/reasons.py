@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 KINDS = frozenset(
-    "Invalid NotFound AlreadyExists Conflict WrongState NoCapacity OutOfRange Denied "
+    "Invalid NotFound AlreadyExists Conflict WrongState Unsupported NoCapacity OutOfRange Denied "
     "Unauthenticated Unavailable Broken".split()
 )
 FIRST = KINDS | {"StepFailed", "Failure", "Illegal"}

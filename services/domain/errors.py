@@ -1,4 +1,4 @@
-"""The errors of stead: eleven kinds, each raised with a stable reason.
+"""The errors of stead: twelve kinds, each raised with a stable reason.
 
 Owns the kinds. Does not own their wire form: `runtime.rpc` turns them into google.rpc.Status.
 """
@@ -51,6 +51,10 @@ class Conflict(CloudError):
 
 class WrongState(CloudError):
     """The thing is not in a state that allows this."""
+
+
+class Unsupported(CloudError):
+    """Where the thing is, this cannot be done at all."""
 
 
 class NoCapacity(CloudError):

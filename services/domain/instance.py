@@ -5,8 +5,9 @@
         +----- failed ------+--> ERROR <-lost--+------------------------+
         +-------------------+------ delete ----+------------------------+--> DELETED
 
-An ACTIVE one may also reboot. While it starts, stops, reboots or is evacuated the state is the one
-before and the task says what is under way.
+An ACTIVE one may also reboot, be paused (it stays in memory and does nothing) or suspended (its
+memory goes to disk), and come back from both as it was. While it starts, stops, reboots, pauses and
+so on, or is evacuated, the state is the one before and the task says what is under way.
 
 Owns legality. Does not own why a transition is attempted: flows do.
 Numbers of the enums are those of the public contract.
@@ -25,6 +26,8 @@ class State(IntEnum):
     STOPPED = 4
     ERROR = 5
     DELETED = 6
+    PAUSED = 7
+    SUSPENDED = 8
 
 
 class Task(IntEnum):
@@ -38,15 +41,27 @@ class Task(IntEnum):
     STOPPING = 6
     REBOOTING = 7
     EVACUATING = 8
+    PAUSING = 9
+    UNPAUSING = 10
+    SUSPENDING = 11
+    RESUMING = 12
 
 
 class Power(IntEnum):
-    """What its host last saw of the guest's power switch."""
+    """What its host last saw of the guest's power switch; RUNNING, OFF, PAUSED and SUSPENDED are
+    also what can be wanted of it.
+    """
 
     PENDING = 1
     RUNNING = 2
     OFF = 3
     CRASHED = 4
+    PAUSED = 5
+    SUSPENDED = 6
+
+
+# In memory: what leaves or makes room must first be stopped.
+ALIVE = frozenset({Power.RUNNING, Power.PAUSED})
 
 
 class Action(IntEnum):
@@ -57,6 +72,11 @@ class Action(IntEnum):
     START = 3
     STOP = 4
     REBOOT = 5
+    PAUSE = 6
+    UNPAUSE = 7
+    SUSPEND = 8
+    RESUME = 9
+    HARD_REBOOT = 10
 
 
 class Event(Enum):
@@ -71,15 +91,17 @@ class Event(Enum):
     START_ASKED = "start asked"
     STOP_ASKED = "stop asked"
     REBOOT_ASKED = "reboot asked"
+    PAUSE_ASKED = "pause asked"
+    UNPAUSE_ASKED = "unpause asked"
+    SUSPEND_ASKED = "suspend asked"
+    RESUME_ASKED = "resume asked"
+    HARD_REBOOT_ASKED = "hard reboot asked"
     EVACUATE_ASKED = "evacuate asked"
-    SWITCHED_ON = "switched on"
-    SWITCHED_OFF = "switched off"
-    REBOOTED = "rebooted"
-    LEFT_RUNNING = "left running"
-    LEFT_OFF = "left off"
     CANCELLED = "cancelled"
-    GUEST_STOPPED = "guest stopped"
-    GUEST_RAN = "guest ran"
+    SEEN_RUNNING = "seen running"
+    SEEN_OFF = "seen off"
+    SEEN_PAUSED = "seen paused"
+    SEEN_SUSPENDED = "seen suspended"
     GUEST_GONE = "guest gone"
     GUEST_LOST = "guest lost"
 
@@ -116,20 +138,48 @@ _R_SCHEDULING = Standing(State.REQUESTED, Task.SCHEDULING)
 _B_SPAWNING = Standing(State.BUILDING, Task.SPAWNING)
 _ACTIVE = Standing(State.ACTIVE, Task.NONE)
 _STOPPED = Standing(State.STOPPED, Task.NONE)
+_PAUSED = Standing(State.PAUSED, Task.NONE)
+_SUSPENDED = Standing(State.SUSPENDED, Task.NONE)
 _ERROR = Standing(State.ERROR, Task.NONE)
 _DELETED = Standing(State.DELETED, Task.NONE)
 
-_STARTING = Standing(State.STOPPED, Task.STARTING)
-_STOPPING = Standing(State.ACTIVE, Task.STOPPING)
-_REBOOTING = Standing(State.ACTIVE, Task.REBOOTING)
+# Where a guest comes to rest, by what its host sees of it.
+SEEN: dict[Power, Event] = {
+    Power.RUNNING: Event.SEEN_RUNNING,
+    Power.OFF: Event.SEEN_OFF,
+    Power.CRASHED: Event.SEEN_OFF,
+    Power.PAUSED: Event.SEEN_PAUSED,
+    Power.SUSPENDED: Event.SEEN_SUSPENDED,
+}
+_RESTING = {
+    Event.SEEN_RUNNING: _ACTIVE,
+    Event.SEEN_OFF: _STOPPED,
+    Event.SEEN_PAUSED: _PAUSED,
+    Event.SEEN_SUSPENDED: _SUSPENDED,
+}
 
+_SWITCHES: dict[Event, tuple[Task, tuple[Standing, ...]]] = {
+    Event.START_ASKED: (Task.STARTING, (_STOPPED,)),
+    Event.STOP_ASKED: (Task.STOPPING, (_ACTIVE,)),
+    Event.REBOOT_ASKED: (Task.REBOOTING, (_ACTIVE,)),
+    Event.HARD_REBOOT_ASKED: (Task.REBOOTING, tuple(_RESTING.values())),
+    Event.PAUSE_ASKED: (Task.PAUSING, (_ACTIVE,)),
+    Event.UNPAUSE_ASKED: (Task.UNPAUSING, (_PAUSED,)),
+    Event.SUSPEND_ASKED: (Task.SUSPENDING, (_ACTIVE,)),
+    Event.RESUME_ASKED: (Task.RESUMING, (_SUSPENDED,)),
+}
+_ASKED = {
+    (before, event): Standing(before.state, task)
+    for event, (task, befores) in _SWITCHES.items()
+    for before in befores
+}
+_SWITCHING = tuple(dict.fromkeys(_ASKED.values()))
 _EVACUATING = {
-    standing: Standing(standing.state, Task.EVACUATING) for standing in (_ACTIVE, _STOPPED, _ERROR)
+    standing: Standing(standing.state, Task.EVACUATING) for standing in (*_RESTING.values(), _ERROR)
 }
 
 _BEFORE_DELETE = (
-    _R_SCHEDULING, _B_SPAWNING, _ACTIVE, _STOPPED, _ERROR, _STARTING, _STOPPING, _REBOOTING,
-    *_EVACUATING.values(),
+    _R_SCHEDULING, _B_SPAWNING, *_RESTING.values(), _ERROR, *_SWITCHING, *_EVACUATING.values(),
 )  # fmt: skip
 _DELETING = tuple(dict.fromkeys(Standing(s.state, Task.DELETING) for s in _BEFORE_DELETE))
 STANDINGS = (*_BEFORE_DELETE, *_DELETING, _DELETED)
@@ -137,32 +187,28 @@ STANDINGS = (*_BEFORE_DELETE, *_DELETING, _DELETED)
 TABLE: dict[tuple[Standing, Event], Standing] = {
     (_R_SCHEDULING, Event.CLAIMED): _B_SPAWNING,
     (_R_SCHEDULING, Event.FAILED): _ERROR,
+    (_R_SCHEDULING, Event.CANCELLED): _DELETED,
     (_B_SPAWNING, Event.STARTED): _ACTIVE,
     (_B_SPAWNING, Event.BUILD_LOST): _R_SCHEDULING,
     (_B_SPAWNING, Event.FAILED): _ERROR,
-    (_ACTIVE, Event.GUEST_STOPPED): _STOPPED,
-    (_STOPPED, Event.GUEST_RAN): _ACTIVE,
-    (_R_SCHEDULING, Event.CANCELLED): _DELETED,
-    (_STOPPED, Event.START_ASKED): _STARTING,
-    (_STARTING, Event.SWITCHED_ON): _ACTIVE,
-    (_STARTING, Event.LEFT_OFF): _STOPPED,
-    (_ACTIVE, Event.STOP_ASKED): _STOPPING,
-    (_STOPPING, Event.SWITCHED_OFF): _STOPPED,
-    (_STOPPING, Event.LEFT_RUNNING): _ACTIVE,
-    (_ACTIVE, Event.REBOOT_ASKED): _REBOOTING,
-    (_REBOOTING, Event.REBOOTED): _ACTIVE,
-    (_REBOOTING, Event.LEFT_RUNNING): _ACTIVE,
-    (_REBOOTING, Event.LEFT_OFF): _STOPPED,
+    **_ASKED,
+    # However a switch ends, done or failed, the guest is then what its host sees.
+    **{(during, seen): rest for during in _SWITCHING for seen, rest in _RESTING.items()},
+    # Somebody else's hand: its owner from inside, a crash, or whoever is at the hypervisor.
     **{
-        (standing, Event.GUEST_LOST): _ERROR
-        for standing in (_ACTIVE, _STOPPED, _STARTING, _STOPPING, _REBOOTING)
+        (before, seen): rest
+        for before in _RESTING.values()
+        for seen, rest in _RESTING.items()
+        if before != rest
     },
-    # Only cloud admins ask for it, and only of a host that is down and fenced.
+    **{(before, Event.GUEST_LOST): _ERROR for before in (*_RESTING.values(), *_SWITCHING)},
+    # Only cloud admins ask for it, and only of a host that is down and fenced. What was in its
+    # memory is gone, so that it comes up running or stays off.
     **{(before, Event.EVACUATE_ASKED): during for before, during in _EVACUATING.items()},
     **{(during, Event.CLAIMED): during for during in _EVACUATING.values()},
     **{(during, Event.BUILD_LOST): during for during in _EVACUATING.values()},
-    **{(during, Event.SWITCHED_ON): _ACTIVE for during in _EVACUATING.values()},
-    **{(during, Event.SWITCHED_OFF): _STOPPED for during in _EVACUATING.values()},
+    **{(during, Event.SEEN_RUNNING): _ACTIVE for during in _EVACUATING.values()},
+    **{(during, Event.SEEN_OFF): _STOPPED for during in _EVACUATING.values()},
     **{(during, Event.FAILED): _ERROR for during in _EVACUATING.values()},
     **{(standing, Event.UPDATE_ASKED): standing for standing in _BEFORE_DELETE},
     **{
@@ -173,6 +219,8 @@ TABLE: dict[tuple[Standing, Event], Standing] = {
     **{(standing, Event.DELETE_ASKED): standing for standing in _DELETING},
     **{(standing, Event.GUEST_GONE): _DELETED for standing in _DELETING},
 }
+# The tasks of a power switch.
+SWITCHING_TASKS = frozenset(standing.task for standing in _SWITCHING)
 
 
 def after(standing: Standing, event: Event) -> Standing | Illegal:
@@ -200,6 +248,11 @@ ASKED: dict[Action, Event] = {
     Action.START: Event.START_ASKED,
     Action.STOP: Event.STOP_ASKED,
     Action.REBOOT: Event.REBOOT_ASKED,
+    Action.PAUSE: Event.PAUSE_ASKED,
+    Action.UNPAUSE: Event.UNPAUSE_ASKED,
+    Action.SUSPEND: Event.SUSPEND_ASKED,
+    Action.RESUME: Event.RESUME_ASKED,
+    Action.HARD_REBOOT: Event.HARD_REBOOT_ASKED,
 }
 
 

@@ -31,6 +31,10 @@ class OperationAction(IntEnum):
     EVACUATE_INSTANCE = 19
     FENCE_HOST = 20
     REMOVE_HOST = 21
+    PAUSE_INSTANCE = 22
+    UNPAUSE_INSTANCE = 23
+    SUSPEND_INSTANCE = 24
+    RESUME_INSTANCE = 25
     DISCARD_GUEST = 30
 
 
@@ -53,6 +57,10 @@ class Phase(IntEnum):
     STARTING = 5
     STOPPING = 6
     REBOOTING = 7
+    PAUSING = 8
+    UNPAUSING = 9
+    SUSPENDING = 10
+    RESUMING = 11
 
 
 # What they are about, a host or any project, is not for tenants to know. Source: MECHANICS E7.

@@ -65,6 +65,11 @@ HOSTS = (
         "Install one, or choose another image.",
     ),
     _host(
+        "MEMORY_NOT_KEPT",
+        "Nothing is kept of the guest's memory from which it could go on.",
+        "Boot it anew: reboot it at once (REBOOT_KIND_HARD).",
+    ),
+    _host(
         "HYPERVISOR_REFUSED",
         "The hypervisor refused the guest; its words follow.",
         "See the host's log.",

@@ -28,6 +28,12 @@ INSTANCES = (
         "Wait for the operation's end, then ask again.",
     ),
     _call(
+        "DRIVER_CAPABILITY_MISSING",
+        (Code.UNIMPLEMENTED,),
+        "The driver of the instance's host cannot do this; nothing was begun.",
+        "See `capabilities` of the host, or create it on a host of another driver.",
+    ),
+    _call(
         "GUEST_CLAIMED",
         _WRONG_STATE,
         "A claim stands for the guest: it is not unknown, it is on its way out, or it is the one "

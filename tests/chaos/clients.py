@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ REAL_PAUSE_S = 15.0
 
 State = instance_pb2.InstanceState
 ACTIVE, STOPPED = State.INSTANCE_STATE_ACTIVE, State.INSTANCE_STATE_STOPPED
+GOES_ON = {State.INSTANCE_STATE_PAUSED: "Unpause", State.INSTANCE_STATE_SUSPENDED: "Resume"}
 
 
 class Wish(Protocol):
@@ -110,7 +112,10 @@ class Client:
         if known[chosen] == STOPPED:
             moves = [self._start, self._start, self._delete]
         elif known[chosen] == ACTIVE:
-            moves = [self._stop, self._reboot, self._delete, self._rename, self._delete]
+            holds = partial(self._turn, self._random.choice(["Pause", "Suspend"]))
+            moves = [self._stop, self._reboot, holds, self._delete, self._rename, self._delete]
+        elif known[chosen] in GOES_ON:
+            moves = [partial(self._turn, GOES_ON[known[chosen]]), self._delete, self._reboot]
         elif self._random.random() < 0.7:
             moves = [self._look]
         await self._random.choice(moves)(chosen)
@@ -131,6 +136,10 @@ class Client:
     async def _start(self, instance_id: str) -> None:
         wish = instance_pb2.StartInstanceRequest(request_id=new_id(), id=instance_id)
         await self._ask("StartInstance", wish, instance_id)
+
+    async def _turn(self, verb: str, instance_id: str) -> None:
+        make = getattr(instance_pb2, f"{verb}InstanceRequest")
+        await self._ask(f"{verb}Instance", make(request_id=new_id(), id=instance_id), instance_id)
 
     async def _stop(self, instance_id: str) -> None:
         patience = duration_pb2.Duration(seconds=self._random.choice([0, 2]))

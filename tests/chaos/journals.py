@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.compute.edges.drivers.fake_journal import JOURNAL, read_guests
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 from tests.chaos.homes import ChaosCloud
 from tests.checkers.history import HostEvent, What
 
@@ -79,9 +79,10 @@ class Follower:
         self._guests[host_id, *claim] = record
         if record["prepared"] and not was["prepared"]:
             note(What.PREPARED, now_s)
-        if record["starts"] > was["starts"]:
+        is_on, was_on = record["power"] in ALIVE, was["power"] in ALIVE
+        if record["starts"] > was["starts"] or (is_on and not was_on):
             note(What.STARTED, now_s)
-        elif record["power"] != Power.RUNNING and was["power"] == Power.RUNNING:
+        elif was_on and not is_on:
             note(What.STOPPED, before_s)
 
 

@@ -29,9 +29,9 @@ TAKES = {"vcpus": 1, "memory_mib": 512, "disk_gib": 1}
 TARGET = {"target_vcpus": 50, "target_memory_mib": 50_000, "target_disk_gib": 500}
 SETTLED = (State.ACTIVE, State.STOPPED)
 POWER_ACTIONS = {
-    "Start": (Event.START_ASKED, Event.SWITCHED_ON, OperationAction.START_INSTANCE),
-    "Stop": (Event.STOP_ASKED, Event.SWITCHED_OFF, OperationAction.STOP_INSTANCE),
-    "Reboot": (Event.REBOOT_ASKED, Event.REBOOTED, OperationAction.REBOOT_INSTANCE),
+    "Start": (Event.START_ASKED, Event.SEEN_RUNNING, OperationAction.START_INSTANCE),
+    "Stop": (Event.STOP_ASKED, Event.SEEN_OFF, OperationAction.STOP_INSTANCE),
+    "Reboot": (Event.REBOOT_ASKED, Event.SEEN_RUNNING, OperationAction.REBOOT_INSTANCE),
 }
 Fields = dict[str, Any]
 

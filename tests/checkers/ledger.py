@@ -11,7 +11,7 @@ from services.domain.resources import Resources
 from tests.checkers.history import Row
 from tests.checkers.past import Change, Past, exceeds, resources_of, standing_of, total
 
-PLACED = (State.BUILDING, State.ACTIVE, State.STOPPED)
+PLACED = (State.BUILDING, State.ACTIVE, State.STOPPED, State.PAUSED, State.SUSPENDED)
 
 
 def room(past: Past) -> Iterator[str]:

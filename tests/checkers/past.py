@@ -150,11 +150,23 @@ def resources_of(row: Row, prefix: str = "") -> Resources:
     return Resources(*named)
 
 
+RESTING = {
+    Power.RUNNING: State.ACTIVE,
+    Power.PAUSED: State.PAUSED,
+    Power.SUSPENDED: State.SUSPENDED,
+}
+
+
+def resting(guest: Row) -> State:
+    """The state that an instance has whose guest is so."""
+    if "running" in guest:
+        return State.ACTIVE if guest["running"] else State.STOPPED
+    return RESTING.get(Power(int(guest.get("power", Power.OFF))), State.STOPPED)
+
+
 def is_running(guest: Row) -> bool:
     """Whether a guest is on."""
-    if "running" in guest:
-        return bool(guest["running"])
-    return int(guest.get("power", 0)) == Power.RUNNING
+    return resting(guest) is State.ACTIVE
 
 
 def total(rows: Sequence[Row]) -> Resources:

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from services.domain.instance import State, Task
 from services.domain.kinds import ClaimRole, ResourceKind
 from tests.checkers.history import HostEvent, Row, What
-from tests.checkers.past import Past, exceeds, is_running, resources_of, standing_of
+from tests.checkers.past import (
+    Past,
+    exceeds,
+    is_running,
+    resources_of,
+    resting,
+    standing_of,
+)
+
+SETTLED = (State.ACTIVE, State.STOPPED, State.PAUSED, State.SUSPENDED)
 
 
 def one_host(past: Past) -> Iterator[str]:
@@ -53,23 +62,23 @@ def claimed_guests(past: Past) -> Iterator[str]:
 
 
 def true_rows(past: Past) -> Iterator[str]:
-    """I9: a settled instance is what its host has: ACTIVE runs, STOPPED is there and does not,
-    under the epoch of the row; no observation of an older claim or agent stands in its place.
+    """I9: a settled instance is what its host has: ACTIVE runs, the others are there and do not,
+    each in its own way, under the epoch of the row; no observation of an older claim or agent
+    stands in its place.
     """
     for row in past.instances.values():
         standing = standing_of(row)
-        if standing.task is not Task.NONE or standing.state not in (State.ACTIVE, State.STOPPED):
+        if standing.task is not Task.NONE or standing.state not in SETTLED:
             continue
         key = (str(row["id"]), int(row["epoch"]))
         guest = _guest_at(past, key, str(row["host_id"]))
-        should = standing.state is State.ACTIVE
         if key not in past.claims:
             yield f"instance {key} is {standing.state.name} without a claim"
         elif guest is None:
             if past.is_up(str(row["host_id"])):
                 yield f"instance {key} is {standing.state.name} and no guest is there"
-        elif is_running(guest) is not should and past.is_up(str(row["host_id"])):
-            yield f"instance {key} is {standing.state.name}, its guest runs: {not should}"
+        elif resting(guest) is not standing.state and past.is_up(str(row["host_id"])):
+            yield f"instance {key} is {standing.state.name}, its guest is {resting(guest).name}"
 
 
 def _guest_at(past: Past, key: tuple[str, int], host_id: str) -> Row | None:

@@ -18,7 +18,7 @@ from services.compute.edges.drivers.fake_guest import FakeGuest
 from services.compute.flows.ports import GuestChanged
 from services.compute.logic.guest import Claim
 from services.compute.logic.wanted import Image
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 from services.domain.resources import Resources
 from tests.checkers.history import HostEvent, What
 from tests.simulation.loop import BEING, SimulatedLoop
@@ -60,8 +60,8 @@ class Machine:
         if is_gone():
             return
         before = self.guests.get(guest.claim)
-        was_on = before is not None and before.power == Power.RUNNING
-        is_on = guest.power == Power.RUNNING
+        was_on = before is not None and before.power in ALIVE
+        is_on = guest.power in ALIVE
         if is_on and not was_on:
             # Its own line has no epoch.
             guest = guest.said(f"STARTED host={self.host_id} epoch={guest.epoch}\n")
@@ -77,7 +77,7 @@ class Machine:
             return
         guest = self.guests.pop(claim, None)
         if guest is not None:
-            if guest.power == Power.RUNNING:
+            if guest.power in ALIVE:
                 self._tell(claim, What.STOPPED)
             self._tell(claim, What.ERASED)
 
@@ -88,7 +88,7 @@ class Machine:
         """Every guest ends where it is."""
         self.boots += 1
         for guest in list(self.guests.values()):
-            if guest.power == Power.RUNNING:
+            if guest.power in ALIVE:
                 self.put(replace(guest, power=Power.OFF.value))
 
     def wipe(self) -> None:

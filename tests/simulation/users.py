@@ -70,7 +70,11 @@ class User(Owner):
         if state == State.INSTANCE_STATE_STOPPED:
             moves = ["Start", "Start", "Delete", "Rename"]
         elif state == State.INSTANCE_STATE_ACTIVE:
-            moves = ["Stop", "Reboot", "Delete", "Rename"]
+            moves = ["Stop", "Reboot", "Pause", "Suspend", "Delete", "Rename"]
+        elif state == State.INSTANCE_STATE_PAUSED:
+            moves = ["Unpause", "Unpause", "Reboot", "Delete"]
+        elif state == State.INSTANCE_STATE_SUSPENDED:
+            moves = ["Resume", "Resume", "Reboot", "Delete"]
         elif rng.random() < 0.6:
             await self._look(chosen)
             return
@@ -100,6 +104,10 @@ class User(Owner):
         make = {
             "Delete": instance_pb2.DeleteInstanceRequest,
             "Start": instance_pb2.StartInstanceRequest,
+            "Pause": instance_pb2.PauseInstanceRequest,
+            "Unpause": instance_pb2.UnpauseInstanceRequest,
+            "Suspend": instance_pb2.SuspendInstanceRequest,
+            "Resume": instance_pb2.ResumeInstanceRequest,
         }[move]
         return make(request_id=request_id, id=instance_id)
 

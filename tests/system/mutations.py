@@ -177,8 +177,14 @@ async def example(stage: Stage, name: str) -> Any:  # noqa: C901, PLR0911, PLR09
             return pb.StartInstanceRequest(request_id=id_, id=instance_id)
         case "StopInstance":
             return pb.StopInstanceRequest(request_id=id_, id=await stage.instance())
-        case "RebootInstance":
-            return pb.RebootInstanceRequest(request_id=id_, id=await stage.instance())
+        case "RebootInstance" | "PauseInstance" | "SuspendInstance":
+            return getattr(pb, f"{name}Request")(request_id=id_, id=await stage.instance())
+        case "UnpauseInstance" | "ResumeInstance":
+            instance_id = await stage.instance()
+            held = "PauseInstance" if name == "UnpauseInstance" else "SuspendInstance"
+            hold = getattr(pb, f"{held}Request")(request_id=new_id(), id=instance_id)
+            await stage.ended((await stage.call(held, hold)).operation.id)
+            return getattr(pb, f"{name}Request")(request_id=id_, id=instance_id)
         case "DeleteInstance":
             return pb.DeleteInstanceRequest(request_id=id_, id=await stage.instance())
         case "CancelOperation":

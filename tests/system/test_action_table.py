@@ -49,6 +49,21 @@ HELD = {
     Standing(State.STOPPED, Task.STARTING),
     Standing(State.STOPPED, Task.DELETING),
     Standing(State.ERROR, Task.NONE),
+    Standing(State.PAUSED, Task.NONE),
+    Standing(State.SUSPENDED, Task.NONE),
+    Standing(State.ACTIVE, Task.PAUSING),
+    Standing(State.PAUSED, Task.UNPAUSING),
+    Standing(State.ACTIVE, Task.SUSPENDING),
+    Standing(State.SUSPENDED, Task.RESUMING),
+    Standing(State.STOPPED, Task.REBOOTING),
+    Standing(State.PAUSED, Task.DELETING),
+    Standing(State.SUSPENDED, Task.DELETING),
+}
+# What must be done before it can be asked of an ACTIVE one, and how that ends.
+BEFORE = {
+    Action.START: (Action.STOP, State.STOPPED),
+    Action.UNPAUSE: (Action.PAUSE, State.PAUSED),
+    Action.RESUME: (Action.SUSPEND, State.SUSPENDED),
 }
 
 
@@ -91,10 +106,16 @@ class Stage:
                     request_id=request_id, id=instance_id, validate_only=dry, labels={"a": "b"},
                     update_mask=FieldMask(paths=["labels"]),
                 )  # fmt: skip
-            case Action.DELETE | Action.START | Action.STOP | Action.REBOOT:
+            case Action.HARD_REBOOT:
+                request = pb.RebootInstanceRequest(
+                    request_id=request_id, id=instance_id, validate_only=dry,
+                    kind=pb.REBOOT_KIND_HARD,
+                )  # fmt: skip
+            case _:
                 kind = getattr(pb, f"{action.name.capitalize()}InstanceRequest")
                 request = kind(request_id=request_id, id=instance_id, validate_only=dry)
-        method = getattr(self.as_.instances, f"{action.name.capitalize()}Instance")
+        verb = type(request).__name__.removesuffix("InstanceRequest")
+        method = getattr(self.as_.instances, f"{verb}Instance")
         return self.as_.once(method, request)
 
     @contextlib.contextmanager
@@ -118,13 +139,18 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def brought_to_every_standing(stage: Stage) -> Iterator[list[str]]:
     """Instances in every standing of HELD, for as long as the caller looks at them."""
-    active = [stage.create() for _ in range(7)]
+    active = [stage.create() for _ in range(16)]
     for instance_id in active:
         stage.until(instance_id, State.ACTIVE)
-    stopped = active[:3]
-    for instance_id in stopped:
-        stage.ask(Action.STOP, instance_id)
-        stage.until(instance_id, State.STOPPED)
+    stopped, paused, suspended = active[:3] + active[15:], active[7:10], active[10:13]
+    for action, state, chosen in (
+        (Action.STOP, State.STOPPED, stopped),
+        (Action.PAUSE, State.PAUSED, paused),
+        (Action.SUSPEND, State.SUSPENDED, suspended),
+    ):
+        for instance_id in chosen:
+            stage.ask(action, instance_id)
+            stage.until(instance_id, state)
     lost = stage.until(stage.create(stage.huge_id), State.ERROR)
     with stage.held("compute"):
         stage.ask(Action.START, stopped[0])
@@ -132,6 +158,13 @@ def brought_to_every_standing(stage: Stage) -> Iterator[list[str]]:
         stage.ask(Action.STOP, active[3])
         stage.ask(Action.REBOOT, active[4])
         stage.ask(Action.DELETE, active[5])
+        stage.ask(Action.UNPAUSE, paused[0])
+        stage.ask(Action.DELETE, paused[1])
+        stage.ask(Action.RESUME, suspended[0])
+        stage.ask(Action.DELETE, suspended[1])
+        stage.ask(Action.PAUSE, active[13])
+        stage.ask(Action.SUSPEND, active[14])
+        stage.ask(Action.HARD_REBOOT, stopped[3])
         building = [stage.create(), stage.create()]
         for instance_id in building:
             stage.until(instance_id, State.BUILDING, Task.SPAWNING)
@@ -187,9 +220,10 @@ def answer(stage: Stage, action: Action, instance_id: str) -> tuple[str, str]:
 @pytest.mark.parametrize("action", list(Action))
 def test_an_action_that_is_said_to_be_allowed_is_accepted(stage: Stage, action: Action) -> None:
     instance_id = stage.until(stage.create(), State.ACTIVE)
-    if action is Action.START:
-        stage.ask(Action.STOP, instance_id)
-        stage.until(instance_id, State.STOPPED)
+    if action in BEFORE:
+        first, state = BEFORE[action]
+        stage.ask(first, instance_id)
+        stage.until(instance_id, state)
     assert action.value in list(stage.get(instance_id).allowed_actions)
     operation = stage.ask(action, instance_id).operation
     wait = operation_pb2.WaitOperationRequest(id=operation.id)

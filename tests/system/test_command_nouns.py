@@ -61,11 +61,15 @@ def test_an_instance_is_stopped_started_and_rebooted(cloud: Launched) -> None:
 def test_show_says_what_can_be_asked_and_why_not_the_rest(cloud: Launched) -> None:
     make(cloud, "asked")
     shown = fields(cloud.ok("instance", "show", "asked"))
-    assert shown["allowed_actions"] == "DELETE, UPDATE, STOP, REBOOT"
+    assert shown["allowed_actions"] == ("DELETE, UPDATE, STOP, REBOOT, PAUSE, SUSPEND, HARD_REBOOT")
     assert "ACTIVE" in shown["blocked_actions.START"]
     assert "INVALID_INSTANCE_STATE" in shown["blocked_actions.START"]
-    (blocked,) = cloud.ask("instance", "show", "asked")["blocked_actions"]
-    assert blocked["action"] == "INSTANCE_ACTION_START"
+    blocked = cloud.ask("instance", "show", "asked")["blocked_actions"]
+    assert [b["action"] for b in blocked] == [
+        "INSTANCE_ACTION_START",
+        "INSTANCE_ACTION_UNPAUSE",
+        "INSTANCE_ACTION_RESUME",
+    ]
 
 
 def test_a_name_and_labels_are_changed_and_what_is_not_named_stays(cloud: Launched) -> None:

@@ -29,6 +29,10 @@ TAKING = [
     ("instance delete", "INSTANCE", "instance delete {} --dry-run"),
     ("instance evacuate", "INSTANCE", "instance evacuate {} --dry-run"),
     ("instance reboot", "INSTANCE", "instance reboot {} --dry-run"),
+    ("instance pause", "INSTANCE", "instance pause {} --dry-run"),
+    ("instance unpause", "INSTANCE", "instance unpause {} --dry-run"),
+    ("instance suspend", "INSTANCE", "instance suspend {} --dry-run"),
+    ("instance resume", "INSTANCE", "instance resume {} --dry-run"),
     ("instance show", "INSTANCE", "instance show {}"),
     ("instance start", "INSTANCE", "instance start {} --dry-run"),
     ("instance stop", "INSTANCE", "instance stop {} --dry-run"),
@@ -53,7 +57,12 @@ TAKING = [
     ("keypair show", "KEYPAIR", "keypair show {}"),
 ]
 # Found, and then refused for its state: nobody is looked for in vain.
-REFUSED = {"instance start": "INVALID_INSTANCE_STATE", "instance evacuate": "HOST_NOT_DOWN"}
+REFUSED = {
+    "instance start": "INVALID_INSTANCE_STATE",
+    "instance unpause": "INVALID_INSTANCE_STATE",
+    "instance resume": "INVALID_INSTANCE_STATE",
+    "instance evacuate": "HOST_NOT_DOWN",
+}
 NAMES = {"INSTANCE": "web", "FLAVOR": "tiny", "IMAGE": "disk", "KEYPAIR": "laptop"}
 
 

@@ -193,6 +193,8 @@ class DriverCapabilities(_message.Message):
     CONFIG_DRIVE_FIELD_NUMBER: _builtins.int
     GRACEFUL_STOP_FIELD_NUMBER: _builtins.int
     CONSOLE_INPUT_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    SUSPEND_FIELD_NUMBER: _builtins.int
     driver: _builtins.str
     """The name by which the driver is chosen, e.g. "qemu"."""
     hypervisor: Global___HypervisorKind.ValueType
@@ -209,6 +211,10 @@ class DriverCapabilities(_message.Message):
     """Whether its guests can be asked to shut down by themselves; without that a stop or soft reboot switches them off at once."""
     console_input: _builtins.bool
     """Whether a serial console can be typed into."""
+    pause: _builtins.bool
+    """Whether guests can be frozen in memory, and go on."""
+    suspend: _builtins.bool
+    """Whether a guest's memory can be written to disk, and the guest go on from there."""
     @_builtins.property
     def image_kinds(self) -> _containers.RepeatedScalarFieldContainer[_image_pb2.ImageKind.ValueType]:
         """The kinds of image that it can start."""
@@ -230,10 +236,12 @@ class DriverCapabilities(_message.Message):
         config_drive: _builtins.bool = ...,
         graceful_stop: _builtins.bool = ...,
         console_input: _builtins.bool = ...,
+        pause: _builtins.bool = ...,
+        suspend: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "choice_reason", b"choice_reason", "config_drive", b"config_drive", "console_input", b"console_input", "console_output", b"console_output", "driver", b"driver", "graceful_stop", b"graceful_stop", "hypervisor", b"hypervisor", "hypervisor_version", b"hypervisor_version", "image_kinds", b"image_kinds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architectures", b"architectures", "choice_reason", b"choice_reason", "config_drive", b"config_drive", "console_input", b"console_input", "console_output", b"console_output", "driver", b"driver", "graceful_stop", b"graceful_stop", "hypervisor", b"hypervisor", "hypervisor_version", b"hypervisor_version", "image_kinds", b"image_kinds", "pause", b"pause", "suspend", b"suspend"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,6 +43,10 @@ class _InstanceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instanc
     """It could not be made; the operation says why. It can only be deleted."""
     INSTANCE_STATE_DELETED: _InstanceState.ValueType  # 6
     """Gone for good: no guest, no disk, no claim will come back."""
+    INSTANCE_STATE_PAUSED: _InstanceState.ValueType  # 7
+    """The guest is in memory and does nothing."""
+    INSTANCE_STATE_SUSPENDED: _InstanceState.ValueType  # 8
+    """The guest is off, its memory is kept beside its disk."""
 
 class InstanceState(_InstanceState, metaclass=_InstanceStateEnumTypeWrapper):
     """Where an instance stands in its life, as its owner sees it."""
@@ -61,6 +65,10 @@ INSTANCE_STATE_ERROR: InstanceState.ValueType  # 5
 """It could not be made; the operation says why. It can only be deleted."""
 INSTANCE_STATE_DELETED: InstanceState.ValueType  # 6
 """Gone for good: no guest, no disk, no claim will come back."""
+INSTANCE_STATE_PAUSED: InstanceState.ValueType  # 7
+"""The guest is in memory and does nothing."""
+INSTANCE_STATE_SUSPENDED: InstanceState.ValueType  # 8
+"""The guest is off, its memory is kept beside its disk."""
 Global___InstanceState: _TypeAlias = InstanceState  # noqa: Y015
 
 class _InstanceTask:
@@ -87,6 +95,14 @@ class _InstanceTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instance
     """The guest is on its way down and up again."""
     INSTANCE_TASK_EVACUATING: _InstanceTask.ValueType  # 8
     """Its host is dead; it is built anew on another one."""
+    INSTANCE_TASK_PAUSING: _InstanceTask.ValueType  # 9
+    """The guest is being frozen."""
+    INSTANCE_TASK_UNPAUSING: _InstanceTask.ValueType  # 10
+    """The guest is about to go on."""
+    INSTANCE_TASK_SUSPENDING: _InstanceTask.ValueType  # 11
+    """The guest's memory is being written to disk."""
+    INSTANCE_TASK_RESUMING: _InstanceTask.ValueType  # 12
+    """The guest's memory is being read back."""
 
 class InstanceTask(_InstanceTask, metaclass=_InstanceTaskEnumTypeWrapper):
     """What is being done to an instance right now."""
@@ -109,6 +125,14 @@ INSTANCE_TASK_REBOOTING: InstanceTask.ValueType  # 7
 """The guest is on its way down and up again."""
 INSTANCE_TASK_EVACUATING: InstanceTask.ValueType  # 8
 """Its host is dead; it is built anew on another one."""
+INSTANCE_TASK_PAUSING: InstanceTask.ValueType  # 9
+"""The guest is being frozen."""
+INSTANCE_TASK_UNPAUSING: InstanceTask.ValueType  # 10
+"""The guest is about to go on."""
+INSTANCE_TASK_SUSPENDING: InstanceTask.ValueType  # 11
+"""The guest's memory is being written to disk."""
+INSTANCE_TASK_RESUMING: InstanceTask.ValueType  # 12
+"""The guest's memory is being read back."""
 Global___InstanceTask: _TypeAlias = InstanceTask  # noqa: Y015
 
 class _InstancePower:
@@ -127,6 +151,10 @@ class _InstancePowerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instanc
     """The guest exists and is off."""
     INSTANCE_POWER_CRASHED: _InstancePower.ValueType  # 4
     """The guest ended by a fault of itself or of its hypervisor."""
+    INSTANCE_POWER_PAUSED: _InstancePower.ValueType  # 5
+    """The guest is in memory and does nothing."""
+    INSTANCE_POWER_SUSPENDED: _InstancePower.ValueType  # 6
+    """The guest is off, its memory is kept."""
 
 class InstancePower(_InstancePower, metaclass=_InstancePowerEnumTypeWrapper):
     """What the host last saw of the guest's virtual power switch."""
@@ -141,6 +169,10 @@ INSTANCE_POWER_OFF: InstancePower.ValueType  # 3
 """The guest exists and is off."""
 INSTANCE_POWER_CRASHED: InstancePower.ValueType  # 4
 """The guest ended by a fault of itself or of its hypervisor."""
+INSTANCE_POWER_PAUSED: InstancePower.ValueType  # 5
+"""The guest is in memory and does nothing."""
+INSTANCE_POWER_SUSPENDED: InstancePower.ValueType  # 6
+"""The guest is off, its memory is kept."""
 Global___InstancePower: _TypeAlias = InstancePower  # noqa: Y015
 
 class _InstanceAction:
@@ -160,10 +192,20 @@ class _InstanceActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instan
     INSTANCE_ACTION_STOP: _InstanceAction.ValueType  # 4
     """To switch it off, by the RPC StopInstance."""
     INSTANCE_ACTION_REBOOT: _InstanceAction.ValueType  # 5
-    """To boot it anew, by the RPC RebootInstance."""
+    """To boot it anew after a shut-down by itself, by the RPC RebootInstance."""
+    INSTANCE_ACTION_PAUSE: _InstanceAction.ValueType  # 6
+    """To freeze it, by the RPC PauseInstance."""
+    INSTANCE_ACTION_UNPAUSE: _InstanceAction.ValueType  # 7
+    """To let it go on, by the RPC UnpauseInstance."""
+    INSTANCE_ACTION_SUSPEND: _InstanceAction.ValueType  # 8
+    """To write its memory to disk, by the RPC SuspendInstance."""
+    INSTANCE_ACTION_RESUME: _InstanceAction.ValueType  # 9
+    """To let it go on from its memory, by the RPC ResumeInstance."""
+    INSTANCE_ACTION_HARD_REBOOT: _InstanceAction.ValueType  # 10
+    """To boot it anew at once, by the RPC RebootInstance with REBOOT_KIND_HARD."""
 
 class InstanceAction(_InstanceAction, metaclass=_InstanceActionEnumTypeWrapper):
-    """What can be asked of an instance, one value per mutating RPC."""
+    """What can be asked of an instance, one value per mutating RPC; two where its kinds are not allowed alike."""
 
 INSTANCE_ACTION_UNSPECIFIED: InstanceAction.ValueType  # 0
 """Never sent by stead."""
@@ -176,7 +218,17 @@ INSTANCE_ACTION_START: InstanceAction.ValueType  # 3
 INSTANCE_ACTION_STOP: InstanceAction.ValueType  # 4
 """To switch it off, by the RPC StopInstance."""
 INSTANCE_ACTION_REBOOT: InstanceAction.ValueType  # 5
-"""To boot it anew, by the RPC RebootInstance."""
+"""To boot it anew after a shut-down by itself, by the RPC RebootInstance."""
+INSTANCE_ACTION_PAUSE: InstanceAction.ValueType  # 6
+"""To freeze it, by the RPC PauseInstance."""
+INSTANCE_ACTION_UNPAUSE: InstanceAction.ValueType  # 7
+"""To let it go on, by the RPC UnpauseInstance."""
+INSTANCE_ACTION_SUSPEND: InstanceAction.ValueType  # 8
+"""To write its memory to disk, by the RPC SuspendInstance."""
+INSTANCE_ACTION_RESUME: InstanceAction.ValueType  # 9
+"""To let it go on from its memory, by the RPC ResumeInstance."""
+INSTANCE_ACTION_HARD_REBOOT: InstanceAction.ValueType  # 10
+"""To boot it anew at once, by the RPC RebootInstance with REBOOT_KIND_HARD."""
 Global___InstanceAction: _TypeAlias = InstanceAction  # noqa: Y015
 
 class _RebootKind:
@@ -1065,6 +1117,246 @@ class RebootInstanceResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RebootInstanceResponse: _TypeAlias = RebootInstanceResponse  # noqa: Y015
+
+@_typing.final
+class PauseInstanceRequest(_message.Message):
+    """Which machine shall be frozen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseInstanceRequest: _TypeAlias = PauseInstanceRequest  # noqa: Y015
+
+@_typing.final
+class PauseInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest is frozen."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseInstanceResponse: _TypeAlias = PauseInstanceResponse  # noqa: Y015
+
+@_typing.final
+class UnpauseInstanceRequest(_message.Message):
+    """Which machine shall go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpauseInstanceRequest: _TypeAlias = UnpauseInstanceRequest  # noqa: Y015
+
+@_typing.final
+class UnpauseInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest goes on."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpauseInstanceResponse: _TypeAlias = UnpauseInstanceResponse  # noqa: Y015
+
+@_typing.final
+class SuspendInstanceRequest(_message.Message):
+    """Which machine's memory goes to disk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendInstanceRequest: _TypeAlias = SuspendInstanceRequest  # noqa: Y015
+
+@_typing.final
+class SuspendInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest is off and its memory kept."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendInstanceResponse: _TypeAlias = SuspendInstanceResponse  # noqa: Y015
+
+@_typing.final
+class ResumeInstanceRequest(_message.Message):
+    """Which machine shall go on from its memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID chosen by the caller; the same id gives the same operation."""
+    id: _builtins.str
+    """The instance's UUID."""
+    validate_only: _builtins.bool
+    """Checks everything and changes nothing: the answer is what it would be, without an operation; what would be new has no id."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeInstanceRequest: _TypeAlias = ResumeInstanceRequest  # noqa: Y015
+
+@_typing.final
+class ResumeInstanceResponse(_message.Message):
+    """The instance and the work on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instance(self) -> Global___Instance:
+        """As committed; on a repeated request_id as it is now."""
+
+    @_builtins.property
+    def operation(self) -> _operation_pb2.Operation:
+        """Ends when the host has reported that the guest goes on."""
+
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        operation: _operation_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeInstanceResponse: _TypeAlias = ResumeInstanceResponse  # noqa: Y015
 
 @_typing.final
 class EvacuateInstanceRequest(_message.Message):

@@ -75,6 +75,26 @@ class InstanceServiceStub:
                 request_serializer=stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.SerializeToString,
                 response_deserializer=stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.FromString,
                 _registered_method=True)
+        self.PauseInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/PauseInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.PauseInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.PauseInstanceResponse.FromString,
+                _registered_method=True)
+        self.UnpauseInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/UnpauseInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.UnpauseInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.UnpauseInstanceResponse.FromString,
+                _registered_method=True)
+        self.SuspendInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/SuspendInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.SuspendInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.SuspendInstanceResponse.FromString,
+                _registered_method=True)
+        self.ResumeInstance = channel.unary_unary(
+                '/stead.v1.InstanceService/ResumeInstance',
+                request_serializer=stead_dot_v1_dot_instance__pb2.ResumeInstanceRequest.SerializeToString,
+                response_deserializer=stead_dot_v1_dot_instance__pb2.ResumeInstanceResponse.FromString,
+                _registered_method=True)
         self.EvacuateInstance = channel.unary_unary(
                 '/stead.v1.InstanceService/EvacuateInstance',
                 request_serializer=stead_dot_v1_dot_instance__pb2.EvacuateInstanceRequest.SerializeToString,
@@ -167,8 +187,45 @@ class InstanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RebootInstance(self, request, context):
-        """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+        """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once; at once also that of a STOPPED, PAUSED or
+        SUSPENDED one, whose memory is lost.
         Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseInstance(self, request, context):
+        """Freezes the guest of an ACTIVE instance: it stays in memory and does nothing until it is unpaused.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpauseInstance(self, request, context):
+        """Lets the guest of a PAUSED instance go on where it was.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendInstance(self, request, context):
+        """Writes the memory of an ACTIVE instance to its host's disk and switches it off, until it is resumed.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeInstance(self, request, context):
+        """Lets the guest of a SUSPENDED instance go on where it was.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,6 +324,26 @@ def add_InstanceServiceServicer_to_server(servicer, server):
                     servicer.RebootInstance,
                     request_deserializer=stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.FromString,
                     response_serializer=stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.SerializeToString,
+            ),
+            'PauseInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.PauseInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.PauseInstanceResponse.SerializeToString,
+            ),
+            'UnpauseInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpauseInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.UnpauseInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.UnpauseInstanceResponse.SerializeToString,
+            ),
+            'SuspendInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.SuspendInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.SuspendInstanceResponse.SerializeToString,
+            ),
+            'ResumeInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeInstance,
+                    request_deserializer=stead_dot_v1_dot_instance__pb2.ResumeInstanceRequest.FromString,
+                    response_serializer=stead_dot_v1_dot_instance__pb2.ResumeInstanceResponse.SerializeToString,
             ),
             'EvacuateInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.EvacuateInstance,
@@ -511,6 +588,114 @@ class InstanceService:
             '/stead.v1.InstanceService/RebootInstance',
             stead_dot_v1_dot_instance__pb2.RebootInstanceRequest.SerializeToString,
             stead_dot_v1_dot_instance__pb2.RebootInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/PauseInstance',
+            stead_dot_v1_dot_instance__pb2.PauseInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.PauseInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpauseInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/UnpauseInstance',
+            stead_dot_v1_dot_instance__pb2.UnpauseInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.UnpauseInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/SuspendInstance',
+            stead_dot_v1_dot_instance__pb2.SuspendInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.SuspendInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stead.v1.InstanceService/ResumeInstance',
+            stead_dot_v1_dot_instance__pb2.ResumeInstanceRequest.SerializeToString,
+            stead_dot_v1_dot_instance__pb2.ResumeInstanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,8 +66,29 @@ class InstanceServiceStub:
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
     """
     RebootInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.RebootInstanceRequest, _instance_pb2.RebootInstanceResponse]
-    """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+    """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once; at once also that of a STOPPED, PAUSED or
+    SUSPENDED one, whose memory is lost.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    PauseInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.PauseInstanceRequest, _instance_pb2.PauseInstanceResponse]
+    """Freezes the guest of an ACTIVE instance: it stays in memory and does nothing until it is unpaused.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+    """
+    UnpauseInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.UnpauseInstanceRequest, _instance_pb2.UnpauseInstanceResponse]
+    """Lets the guest of a PAUSED instance go on where it was.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY).
+    """
+    SuspendInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.SuspendInstanceRequest, _instance_pb2.SuspendInstanceResponse]
+    """Writes the memory of an ACTIVE instance to its host's disk and switches it off, until it is resumed.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+    """
+    ResumeInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.ResumeInstanceRequest, _instance_pb2.ResumeInstanceResponse]
+    """Lets the guest of a SUSPENDED instance go on where it was.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY).
     """
     EvacuateInstance: _grpc.UnaryUnaryMultiCallable[_instance_pb2.EvacuateInstanceRequest, _instance_pb2.EvacuateInstanceResponse]
     """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
@@ -139,8 +160,29 @@ class InstanceServiceAsyncStub(InstanceServiceStub):
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
     """
     RebootInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.RebootInstanceRequest, _instance_pb2.RebootInstanceResponse]  # type: ignore[assignment]
-    """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+    """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once; at once also that of a STOPPED, PAUSED or
+    SUSPENDED one, whose memory is lost.
     Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+    """
+    PauseInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.PauseInstanceRequest, _instance_pb2.PauseInstanceResponse]  # type: ignore[assignment]
+    """Freezes the guest of an ACTIVE instance: it stays in memory and does nothing until it is unpaused.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+    """
+    UnpauseInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.UnpauseInstanceRequest, _instance_pb2.UnpauseInstanceResponse]  # type: ignore[assignment]
+    """Lets the guest of a PAUSED instance go on where it was.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY).
+    """
+    SuspendInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.SuspendInstanceRequest, _instance_pb2.SuspendInstanceResponse]  # type: ignore[assignment]
+    """Writes the memory of an ACTIVE instance to its host's disk and switches it off, until it is resumed.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+    """
+    ResumeInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.ResumeInstanceRequest, _instance_pb2.ResumeInstanceResponse]  # type: ignore[assignment]
+    """Lets the guest of a SUSPENDED instance go on where it was.
+    Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+    OPERATION_UNDER_WAY).
     """
     EvacuateInstance: _aio.UnaryUnaryMultiCallable[_instance_pb2.EvacuateInstanceRequest, _instance_pb2.EvacuateInstanceResponse]  # type: ignore[assignment]
     """Builds an instance of a dead host anew elsewhere, for cloud admins: its host is DOWN and fenced. Its local disk is made anew
@@ -257,8 +299,53 @@ class InstanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _instance_pb2.RebootInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_instance_pb2.RebootInstanceResponse, _abc.Awaitable[_instance_pb2.RebootInstanceResponse]]:
-        """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once.
+        """Boots the guest of an ACTIVE instance anew, after a shut-down by itself or at once; at once also that of a STOPPED, PAUSED or
+        SUSPENDED one, whose memory is lost.
         Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE, OPERATION_UNDER_WAY).
+        """
+
+    @_abc_1.abstractmethod
+    def PauseInstance(
+        self,
+        request: _instance_pb2.PauseInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.PauseInstanceResponse, _abc.Awaitable[_instance_pb2.PauseInstanceResponse]]:
+        """Freezes the guest of an ACTIVE instance: it stays in memory and does nothing until it is unpaused.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+        """
+
+    @_abc_1.abstractmethod
+    def UnpauseInstance(
+        self,
+        request: _instance_pb2.UnpauseInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.UnpauseInstanceResponse, _abc.Awaitable[_instance_pb2.UnpauseInstanceResponse]]:
+        """Lets the guest of a PAUSED instance go on where it was.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY).
+        """
+
+    @_abc_1.abstractmethod
+    def SuspendInstance(
+        self,
+        request: _instance_pb2.SuspendInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.SuspendInstanceResponse, _abc.Awaitable[_instance_pb2.SuspendInstanceResponse]]:
+        """Writes the memory of an ACTIVE instance to its host's disk and switches it off, until it is resumed.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY), UNIMPLEMENTED (DRIVER_CAPABILITY_MISSING).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeInstance(
+        self,
+        request: _instance_pb2.ResumeInstanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_instance_pb2.ResumeInstanceResponse, _abc.Awaitable[_instance_pb2.ResumeInstanceResponse]]:
+        """Lets the guest of a SUSPENDED instance go on where it was.
+        Errors: NOT_FOUND (INSTANCE_NOT_FOUND), FAILED_PRECONDITION (INVALID_INSTANCE_STATE,
+        OPERATION_UNDER_WAY).
         """
 
     @_abc_1.abstractmethod

@@ -71,6 +71,14 @@ class _OperationActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Opera
     """Puts on record that nothing runs there any more."""
     OPERATION_ACTION_REMOVE_HOST: _OperationAction.ValueType  # 21
     """Takes a dead machine off the books, with what it still held."""
+    OPERATION_ACTION_PAUSE_INSTANCE: _OperationAction.ValueType  # 22
+    """Freezes an instance."""
+    OPERATION_ACTION_UNPAUSE_INSTANCE: _OperationAction.ValueType  # 23
+    """Lets a paused instance go on."""
+    OPERATION_ACTION_SUSPEND_INSTANCE: _OperationAction.ValueType  # 24
+    """Writes an instance's memory to disk."""
+    OPERATION_ACTION_RESUME_INSTANCE: _OperationAction.ValueType  # 25
+    """Lets a suspended instance go on."""
     OPERATION_ACTION_DISCARD_GUEST: _OperationAction.ValueType  # 30
     """Lets a guest go that nobody claims."""
 
@@ -121,6 +129,14 @@ OPERATION_ACTION_FENCE_HOST: OperationAction.ValueType  # 20
 """Puts on record that nothing runs there any more."""
 OPERATION_ACTION_REMOVE_HOST: OperationAction.ValueType  # 21
 """Takes a dead machine off the books, with what it still held."""
+OPERATION_ACTION_PAUSE_INSTANCE: OperationAction.ValueType  # 22
+"""Freezes an instance."""
+OPERATION_ACTION_UNPAUSE_INSTANCE: OperationAction.ValueType  # 23
+"""Lets a paused instance go on."""
+OPERATION_ACTION_SUSPEND_INSTANCE: OperationAction.ValueType  # 24
+"""Writes an instance's memory to disk."""
+OPERATION_ACTION_RESUME_INSTANCE: OperationAction.ValueType  # 25
+"""Lets a suspended instance go on."""
 OPERATION_ACTION_DISCARD_GUEST: OperationAction.ValueType  # 30
 """Lets a guest go that nobody claims."""
 Global___OperationAction: _TypeAlias = OperationAction  # noqa: Y015
@@ -179,6 +195,14 @@ class _OperationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operat
     """The host asks the guest to shut down, and switches it off when its time has passed."""
     OPERATION_PHASE_REBOOTING: _OperationPhase.ValueType  # 7
     """The host brings the guest down and starts it anew."""
+    OPERATION_PHASE_PAUSING: _OperationPhase.ValueType  # 8
+    """The host freezes the guest."""
+    OPERATION_PHASE_UNPAUSING: _OperationPhase.ValueType  # 9
+    """The host lets the guest go on."""
+    OPERATION_PHASE_SUSPENDING: _OperationPhase.ValueType  # 10
+    """The host writes the guest's memory to disk."""
+    OPERATION_PHASE_RESUMING: _OperationPhase.ValueType  # 11
+    """The host reads the guest's memory back."""
 
 class OperationPhase(_OperationPhase, metaclass=_OperationPhaseEnumTypeWrapper):
     """The stretch of work that an operation is in."""
@@ -199,6 +223,14 @@ OPERATION_PHASE_STOPPING: OperationPhase.ValueType  # 6
 """The host asks the guest to shut down, and switches it off when its time has passed."""
 OPERATION_PHASE_REBOOTING: OperationPhase.ValueType  # 7
 """The host brings the guest down and starts it anew."""
+OPERATION_PHASE_PAUSING: OperationPhase.ValueType  # 8
+"""The host freezes the guest."""
+OPERATION_PHASE_UNPAUSING: OperationPhase.ValueType  # 9
+"""The host lets the guest go on."""
+OPERATION_PHASE_SUSPENDING: OperationPhase.ValueType  # 10
+"""The host writes the guest's memory to disk."""
+OPERATION_PHASE_RESUMING: OperationPhase.ValueType  # 11
+"""The host reads the guest's memory back."""
 Global___OperationPhase: _TypeAlias = OperationPhase  # noqa: Y015
 
 @_typing.final

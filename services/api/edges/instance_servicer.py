@@ -5,15 +5,14 @@ from contextlib import aclosing
 from typing import Any
 
 from stead.v1 import instance_pb2 as pb
-from stead.v1 import instance_pb2_grpc, operation_pb2
 
 from services.api.edges import console_messages, public_messages
 from services.api.edges.batch import error_of_batch, fill_results, fingerprint_of, wishes_of
 from services.api.edges.desk import Desk
+from services.api.edges.power_calls import PowerCalls, filled
 from services.api.edges.watch_messages import ask_from, fill_run
 from services.api.flows.list_rows import ListAsk
 from services.api.flows.open_console import open_console
-from services.api.flows.ports import Accepted
 from services.api.flows.read_console import ConsoleAsk, ConsoleRoad, read_console
 from services.api.flows.watch_rows import Changed, Existing, Left, WatchEvent
 from services.domain.errors import Invalid
@@ -24,20 +23,18 @@ from services.domain.kinds import ResourceKind
 BATCH_BYTES_MAX = 2 * 1024 * 1024
 
 
-class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
+class InstanceServicer(PowerCalls):
     """The front desk for instances."""
 
     def __init__(self, desk: Desk, road: ConsoleRoad) -> None:
-        self._desk = desk
+        super().__init__(desk)
         self._road = road
 
     async def CreateInstance(
         self, request: pb.CreateInstanceRequest, context: Any
     ) -> pb.CreateInstanceResponse:
         """Accepts a new instance."""
-        response = pb.CreateInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
+        return filled(pb.CreateInstanceResponse(), await self._desk.accept(request), self._desk)
 
     async def BatchCreateInstances(
         self, request: pb.BatchCreateInstancesRequest, context: Any
@@ -97,49 +94,19 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
         self, request: pb.UpdateInstanceRequest, context: Any
     ) -> pb.UpdateInstanceResponse:
         """Changes name or labels."""
-        response = pb.UpdateInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
-
-    async def StartInstance(
-        self, request: pb.StartInstanceRequest, context: Any
-    ) -> pb.StartInstanceResponse:
-        """Switches an instance on."""
-        response = pb.StartInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
-
-    async def StopInstance(
-        self, request: pb.StopInstanceRequest, context: Any
-    ) -> pb.StopInstanceResponse:
-        """Switches an instance off."""
-        response = pb.StopInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
-
-    async def RebootInstance(
-        self, request: pb.RebootInstanceRequest, context: Any
-    ) -> pb.RebootInstanceResponse:
-        """Boots an instance anew."""
-        response = pb.RebootInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
+        return filled(pb.UpdateInstanceResponse(), await self._desk.accept(request), self._desk)
 
     async def EvacuateInstance(
         self, request: pb.EvacuateInstanceRequest, context: Any
     ) -> pb.EvacuateInstanceResponse:
         """Builds an instance of a dead host elsewhere."""
-        response = pb.EvacuateInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
+        return filled(pb.EvacuateInstanceResponse(), await self._desk.accept(request), self._desk)
 
     async def DeleteInstance(
         self, request: pb.DeleteInstanceRequest, context: Any
     ) -> pb.DeleteInstanceResponse:
         """Deletes an instance."""
-        response = pb.DeleteInstanceResponse()
-        self._fill(response.instance, response.operation, await self._desk.accept(request))
-        return response
+        return filled(pb.DeleteInstanceResponse(), await self._desk.accept(request), self._desk)
 
     async def WatchInstances(
         self, request: pb.WatchInstancesRequest, context: Any
@@ -180,13 +147,6 @@ class InstanceServicer(instance_pb2_grpc.InstanceServiceServicer):
         async with aclosing(words):
             async for word in words:
                 yield console_messages.told(word)
-
-    def _fill(
-        self, instance: pb.Instance, operation: operation_pb2.Operation, accepted: Accepted
-    ) -> None:
-        public_messages.fill_instance(instance, accepted.resource, self._desk.caller)
-        if accepted.operation is not None:
-            public_messages.fill_operation(operation, accepted.operation)
 
     def _place(self, told: pb.WatchInstancesResponse, event: WatchEvent) -> None:
         caller = self._desk.caller

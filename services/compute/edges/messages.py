@@ -174,6 +174,8 @@ def _capabilities(capabilities: Capabilities) -> host_pb2.DriverCapabilities:
         console_output=capabilities.console_output,
         config_drive=capabilities.config_drive,
         graceful_stop=capabilities.graceful_stop,
+        pause=capabilities.pause,
+        suspend=capabilities.suspend,
         console_input=capabilities.console_input,
     )
 
@@ -222,7 +224,7 @@ def _wanted(wanted: compute_pb2.Wanted) -> Wanted:
 def _spec(spec: compute_pb2.Spec) -> Spec:
     return Spec(
         present=spec.present,
-        run=spec.run,
+        power=_wanted_power(spec),
         boot=spec.boot,
         project_id=spec.project_id,
         name=spec.name,
@@ -232,6 +234,13 @@ def _spec(spec: compute_pb2.Spec) -> Spec:
         user_data=spec.user_data,
         grace_s=spec.grace_s,
     )
+
+
+def _wanted_power(spec: compute_pb2.Spec) -> Power:
+    """How the guest shall be; an older conductor says only whether it shall run."""
+    if spec.power:
+        return Power(spec.power)
+    return Power.RUNNING if spec.run else Power.OFF
 
 
 def _image(image: compute_pb2.ImageReference) -> Image:

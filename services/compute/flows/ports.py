@@ -35,6 +35,8 @@ class Capabilities:
     console_input: bool
     config_drive: bool
     graceful_stop: bool
+    pause: bool
+    suspend: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,22 @@ class Driver(Protocol):
         """Switches a prepared guest on. Does nothing if it runs."""
         ...
 
+    async def pause_guest(self, identity: Identity) -> None:
+        """Freezes a guest that runs. Does nothing if it is frozen."""
+        ...
+
+    async def unpause_guest(self, identity: Identity) -> None:
+        """Lets a frozen guest go on. Does nothing if it runs."""
+        ...
+
+    async def suspend_guest(self, identity: Identity) -> None:
+        """Writes a guest's memory beside its disk and switches it off. Does nothing if it is."""
+        ...
+
+    async def resume_guest(self, identity: Identity) -> None:
+        """Lets a suspended guest go on from its memory. Does nothing if it runs."""
+        ...
+
     async def mark_applied(self, identity: Identity, generation: int) -> None:
         """Writes into the guest, durably, that `generation` is fully applied."""
         ...
@@ -120,7 +138,9 @@ class Driver(Protocol):
         ...
 
     async def stop_guest(self, identity: Identity) -> None:
-        """Switches a guest off at once. Does nothing if it is off or absent."""
+        """Switches a guest off at once, and drops what is kept of its memory. Does nothing if it is
+        off or absent.
+        """
         ...
 
     async def erase_guest(self, identity: Identity) -> None:

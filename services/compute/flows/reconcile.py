@@ -17,7 +17,7 @@ from services.compute.flows.take_step import RestingError, take_step
 from services.compute.logic.guest import Claim, Guest, Identity
 from services.compute.logic.observation import Failure, Observation, Past, observation_of
 from services.compute.logic.outbox import Outbox
-from services.compute.logic.plan import Moment, Pause, Refusal, Step, StepKind, next_step
+from services.compute.logic.plan import Moment, Refusal, Step, StepKind, Wait, next_step
 from services.compute.logic.wanted import View, Wanted, Wishes
 from services.domain.trace import UNTRACED, Trace
 from services.runtime.log import logger
@@ -28,6 +28,10 @@ STARTS_PER_PASS_MAX = 4
 RETRY_S = 0.2
 RETRY_S_MAX = 30.0
 SLOW_LOOK_S = 30.0
+# What a guest that has lived may fail to follow.
+SWITCHES = frozenset(
+    {StepKind.START, StepKind.PAUSE, StepKind.UNPAUSE, StepKind.SUSPEND, StepKind.RESUME}
+)
 PROGRESS_S = 3.0
 
 
@@ -137,7 +141,7 @@ class Reconciler:
                         logger().warning(
                             "step failed", instance=instance_id, tries=tries, error=repr(error)
                         )
-                        pause = Pause(_backoff_s(tries, self._rng))
+                        pause = Wait(_backoff_s(tries, self._rng))
                 if pause is not None:
                     await _wait(again, pause.wait_s)
                     continue
@@ -147,7 +151,7 @@ class Reconciler:
         finally:
             del self._workers[instance_id]
 
-    async def _settle(self, instance_id: str) -> Pause | None:
+    async def _settle(self, instance_id: str) -> Wait | None:
         starts = 0
         for _ in range(STEPS_PER_PASS_MAX):
             guests = await self._driver.find_guests(instance_id)
@@ -155,7 +159,7 @@ class Reconciler:
             self._past.note(guests)
             self._observe(wanted, guests)
             step = next_step(wanted, guests, past=self._past, moment=await self._moment())
-            if step is None or isinstance(step, Pause):
+            if step is None or isinstance(step, Wait):
                 return step
             if isinstance(step, Refusal):
                 self._past.failures[step.wanted.claim] = step.failure
@@ -205,7 +209,7 @@ class Reconciler:
         failure = replace(why, generation=wanted.generation)
         if wanted.claim not in self._past.applied:
             self._past.failures[wanted.claim] = failure
-        elif step.kind is StepKind.START:
+        elif step.kind in SWITCHES:
             # It holds its owner's work: it is left as it is, and told.
             self._past.missed[wanted.claim] = failure
         else:

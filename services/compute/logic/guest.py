@@ -67,7 +67,8 @@ class Guest:
 
     `prepared` is false while its disk or definition is incomplete; `applied_generation` is the
     newest generation that was recorded with `mark_applied`, 0 if none. `incarnation` names this run
-    of it, another one after each start by the hypervisor, "" while it does not run.
+    of it, another one after each start by the hypervisor, "" while it is off; one that is suspended
+    has one, too.
     """
 
     identity: Identity

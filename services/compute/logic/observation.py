@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services.compute.logic.guest import Claim, Guest
 from services.compute.logic.wanted import Wanted
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def observation_of(wanted: Wanted, guests: Sequence[Guest], past: Past) -> Obser
 
 def _left(wanted: Wanted, guest: Guest | None) -> Observation | None:
     """Of a guest that is only to be off: that it is, or that nothing is left of it."""
-    if wanted.unclaimed or (guest is not None and guest.power is Power.RUNNING):
+    if wanted.unclaimed or (guest is not None and guest.power in ALIVE):
         return None
     if guest is None:
         return Observation(wanted.claim, absent=True)

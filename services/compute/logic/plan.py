@@ -1,22 +1,28 @@
-"""What is wanted of one instance + what is seen of it -> a step, a refusal, a pause, or nothing.
+"""What is wanted of one instance + what is seen of it -> a step, a refusal, a wait, or nothing.
 
     leaving                          a guest: STOP -> nothing, it is kept
     absent, or the build failed      a guest: STOP -> ERASE -> nothing
     no wish, a newer claim is here   a guest: STOP -> nothing, it is kept
     present, applied is behind       none or half a guest: PREPARE
-      shall run   boot not begun     NOTE (boot n, was: this run) -> as below
-                  runs, run = was    down (below)
-                  off                START
-                  runs, run != was   MARK_APPLIED
-      shall not   runs               down (below)
-                  off                MARK_APPLIED
+      RUNNING    boot not begun      NOTE (boot n, was: this run) -> as below
+                 off                 START
+                 is on, run = was    down (below)
+                 paused              UNPAUSE
+                 suspended           RESUME
+                 runs, run != was    MARK_APPLIED
+      OFF        in memory, or kept  down (below)
+                 off                 MARK_APPLIED
+      PAUSED     runs                PAUSE
+                 else                MARK_APPLIED
+      SUSPENDED  in memory           SUSPEND
+                 else                MARK_APPLIED
     present, applied is not behind   nothing, whatever its power: that is an observation; where
                                      guests may start without a view, NOTE (ran in this boot)
 
-    down   no grace, the driver cannot ask, or the grace since it was noted is over   STOP
+    down   it does not run, no grace, the driver cannot ask, or the grace is over     STOP
            not noted for this run and generation                                      NOTE (asked)
            not asked by this agent in the last ASK_AGAIN_S                            ASK
-           else                                                                       a pause
+           else                                                                       a wait
 
 A boot is begun by its note and done when the guest's run is not the noted one: a death between any
 two of these lines neither loses nor repeats it. Only the newest claim of an instance is built, and
@@ -31,7 +37,7 @@ from enum import Enum
 from services.compute.logic.guest import Asking, Guest, Notes
 from services.compute.logic.observation import Failure, Past
 from services.compute.logic.wanted import Wanted
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 
 # A guest that has just begun to boot does not hear its power button yet.
 ASK_AGAIN_S = 3.0
@@ -43,6 +49,10 @@ class StepKind(Enum):
     PREPARE = "prepare"
     NOTE = "note"
     START = "start"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    SUSPEND = "suspend"
+    RESUME = "resume"
     MARK_APPLIED = "mark applied"
     ASK = "ask to stop"
     STOP = "stop"
@@ -67,7 +77,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Wait:
     """Nothing to do until the guest changes, or for so long."""
 
     wait_s: float
@@ -86,7 +96,7 @@ class Moment:
 
 def next_step(
     wanted: Sequence[Wanted], guests: Sequence[Guest], *, past: Past, moment: Moment
-) -> Step | Refusal | Pause | None:
+) -> Step | Refusal | Wait | None:
     """The next thing to do for one instance; `wanted` and `guests` are all of that instance."""
     for wish in (*wanted, *_superseded(wanted, guests)):
         step = _removal(wish, guests, past)
@@ -133,7 +143,7 @@ def _removal(wish: Wanted, guests: Sequence[Guest], past: Past) -> Step | None:
     guest = _guest_of(wish, guests)
     if guest is None or _is_buildable(wish, past):
         return None
-    if guest.power is Power.RUNNING:
+    if guest.power in ALIVE:
         return Step(StepKind.STOP, wish)
     return None if wish.leaving else Step(StepKind.ERASE, wish)
 
@@ -151,24 +161,38 @@ def _superseded(wanted: Sequence[Wanted], guests: Sequence[Guest]) -> list[Wante
     ]
 
 
-def _power(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Pause:
-    runs = guest.power is Power.RUNNING
-    if not wish.spec.run:
-        if runs:
-            return _down(wish, guest, past=past, moment=moment)
-        return Step(StepKind.MARK_APPLIED, wish)
-    if guest.notes.boot < wish.spec.boot:
-        begun = replace(guest.notes, boot=wish.spec.boot, was=guest.incarnation, asked=None)
-        return Step(StepKind.NOTE, wish, begun)
-    if not runs:
-        return Step(StepKind.START, wish)
-    if guest.incarnation == guest.notes.was:
+def _power(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Wait:
+    match wish.spec.power:
+        case Power.RUNNING:
+            return _running(wish, guest, past=past, moment=moment)
+        case Power.PAUSED:
+            behind = guest.power is Power.RUNNING
+            return Step(StepKind.PAUSE if behind else StepKind.MARK_APPLIED, wish)
+        case Power.SUSPENDED:
+            behind = guest.power in ALIVE
+            return Step(StepKind.SUSPEND if behind else StepKind.MARK_APPLIED, wish)
+    if guest.incarnation:
         return _down(wish, guest, past=past, moment=moment)
     return Step(StepKind.MARK_APPLIED, wish)
 
 
-def _down(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Pause:
-    if not moment.graceful_stop or wish.spec.grace_s <= 0:
+def _running(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Wait:
+    if guest.notes.boot < wish.spec.boot:
+        begun = replace(guest.notes, boot=wish.spec.boot, was=guest.incarnation, asked=None)
+        return Step(StepKind.NOTE, wish, begun)
+    if not guest.incarnation:
+        return Step(StepKind.START, wish)
+    if guest.incarnation == guest.notes.was:
+        return _down(wish, guest, past=past, moment=moment)
+    return Step(_GOES_ON.get(guest.power, StepKind.MARK_APPLIED), wish)
+
+
+_GOES_ON = {Power.PAUSED: StepKind.UNPAUSE, Power.SUSPENDED: StepKind.RESUME}
+
+
+def _down(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | Wait:
+    listens = guest.power is Power.RUNNING and moment.graceful_stop
+    if not listens or wish.spec.grace_s <= 0:
         return Step(StepKind.STOP, wish)
     asked = guest.notes.asked
     if asked is None or (asked.generation, asked.incarnation) != (
@@ -182,7 +206,7 @@ def _down(wish: Wanted, guest: Guest, *, past: Past, moment: Moment) -> Step | P
         return Step(StepKind.STOP, wish)
     incarnation, last_s = past.asked.get(wish.claim, ("", 0.0))
     again_s = last_s + ASK_AGAIN_S - moment.now_s if incarnation == guest.incarnation else 0.0
-    return Step(StepKind.ASK, wish) if again_s <= 0 else Pause(min(left_s, again_s))
+    return Step(StepKind.ASK, wish) if again_s <= 0 else Wait(min(left_s, again_s))
 
 
 def _in_the_way(wish: Wanted, wanted: Sequence[Wanted], others: Sequence[Guest]) -> Refusal | None:

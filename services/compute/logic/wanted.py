@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.compute.logic.guest import Claim
+from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
 from services.domain.trace import UNTRACED, Trace
@@ -33,14 +34,15 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What shall be: whether the guest exists and runs, and of what it is made.
+    """What shall be: whether the guest exists, how it is (RUNNING, OFF, PAUSED or SUSPENDED), and
+    of what it is made.
 
     `image` is None only where nothing shall be present. `boot` counts the wanted boots, from 1;
     `grace_s` is how long the guest may take to go down by itself, 0 for at once.
     """
 
     present: bool
-    run: bool
+    power: Power
     boot: int
     project_id: str
     name: str
@@ -49,6 +51,11 @@ class Spec:
     ssh_public_keys: tuple[str, ...]
     user_data: bytes
     grace_s: int = 0
+
+    @property
+    def run(self) -> bool:
+        """Whether the guest shall execute."""
+        return self.power is Power.RUNNING
 
 
 @dataclass(frozen=True, slots=True)

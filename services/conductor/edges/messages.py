@@ -151,6 +151,7 @@ def wanted(row: InstanceRow | None, claim: ClaimRow, trace: Trace = UNTRACED) ->
     leaving = claim.role is ClaimRole.LEAVING or not spec.present
     if leaving:
         spec.present, spec.run = not claim.discard, False
+        spec.power = Power.OFF.value  # type: ignore[assignment]  # numbers are those of the contract
         spec.grace_s = 0
     message = compute_pb2.Wanted(
         instance_id=claim.instance_id,

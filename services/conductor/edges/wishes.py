@@ -126,9 +126,13 @@ def _stop_instance(to: Acceptors, asked: Asked, wish: Any) -> Answer:
 
 
 def _reboot_instance(to: Acceptors, asked: Asked, wish: Any) -> Answer:
-    hard = wish.kind == instance_pb2.REBOOT_KIND_HARD
-    grace_s = 0 if hard else _grace_s(wish)
-    return to.power.switch(asked, wish.id, Action.REBOOT, grace_s=grace_s)
+    if wish.kind == instance_pb2.REBOOT_KIND_HARD:
+        return to.power.switch(asked, wish.id, Action.HARD_REBOOT)
+    return to.power.switch(asked, wish.id, Action.REBOOT, grace_s=_grace_s(wish))
+
+
+def _switch(action: Action) -> Callable[[Acceptors, Asked, Any], Answer]:
+    return lambda to, asked, wish: to.power.switch(asked, wish.id, action)
 
 
 def _grace_s(wish: Any) -> int:
@@ -173,9 +177,13 @@ _WISHES: dict[str, Callable[[Acceptors, Asked, Any], Answer]] = {
     "create_instance": _create_instance,
     "batched_create": _batched_create,
     "update_instance": _update_instance,
-    "start_instance": lambda to, asked, wish: to.power.switch(asked, wish.id, Action.START),
+    "start_instance": _switch(Action.START),
     "stop_instance": _stop_instance,
     "reboot_instance": _reboot_instance,
+    "pause_instance": _switch(Action.PAUSE),
+    "unpause_instance": _switch(Action.UNPAUSE),
+    "suspend_instance": _switch(Action.SUSPEND),
+    "resume_instance": _switch(Action.RESUME),
     "delete_instance": lambda to, asked, wish: to.instances.delete(asked, wish.id),
     "cancel_operation": lambda to, asked, wish: to.cancels.cancel(asked, wish.id),
     "create_flavor": _create_flavor,

@@ -173,7 +173,9 @@ class InstanceAcceptor:
             image_id=image.id,
             labels=new.labels,
             resources=flavor.resources,
-            wanted=Wanted(True, True, 1, image.reference, _keys(asked, new, pairs), new.user_data),
+            wanted=Wanted(
+                True, Power.RUNNING, 1, image.reference, _keys(asked, new, pairs), new.user_data
+            ),
             created_at_s=self._acceptance.clock.now_s(),
         )
 

@@ -20,14 +20,14 @@ from services.conductor.logic.audit_facts import (
     ProjectFact,
 )
 from services.conductor.logic.guest_policy import MADE
-from services.domain.instance import Power, State, Task
+from services.domain.instance import ALIVE, Power, State, Task
 from services.domain.kinds import ClaimRole, HostState
 
 # The reconciler takes what is due four times a second; who is that late is not taken at all.
 LOOK_LATE_S_MAX = 60.0
 LATE_S_MAX = 60.0
 
-ON_A_HOST = frozenset({State.BUILDING, State.ACTIVE, State.STOPPED})
+ON_A_HOST = MADE | {State.BUILDING}
 # While these are under way the guest goes, or comes elsewhere.
 MOVING = frozenset({"DELETING", "EVACUATING"})
 
@@ -199,8 +199,7 @@ def _of_guest(guest: GuestFact, look: HostLook) -> tuple[Kind, str] | None:
         return _of_leaving(guest)
     if guest.task is not Task.NONE or guest.state not in MADE:
         return None
-    runs, known_runs = guest.power is Power.RUNNING, guest.known_power is Power.RUNNING
-    if guest.power is Power.PENDING or runs is known_runs:
+    if guest.power is Power.PENDING or _is_alike(guest.power, guest.known_power):
         return None
     known = guest.known_power.name if guest.known_power else "PENDING"
     return Kind.POWER_DIFFERS, f"the host says {guest.power.name}, known is {known}"
@@ -208,11 +207,17 @@ def _of_guest(guest: GuestFact, look: HostLook) -> tuple[Kind, str] | None:
 
 def _of_leaving(guest: GuestFact) -> tuple[Kind, str] | None:
     """What is wrong with a guest that is to go, or to be off."""
-    if guest.power is Power.RUNNING:
+    if guest.power in ALIVE:
         return Kind.POWER_DIFFERS, "it runs, and should have gone"
     if guest.discard and guest.discarded_s > LATE_S_MAX:
         return Kind.CLAIM_NOT_LEFT, f"it was to be erased {guest.discarded_s:.0f} s ago"
     return None
+
+
+def _is_alike(seen: Power, known: Power | None) -> bool:
+    """A guest that crashed is off, however it came to it."""
+    off = (Power.OFF, Power.CRASHED)
+    return seen is known or (seen in off and known in off)
 
 
 def _of_nothing(guest: GuestFact) -> tuple[Kind, str] | None:

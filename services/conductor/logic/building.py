@@ -11,16 +11,13 @@ from services.conductor.logic.observation import Seen, released
 from services.conductor.logic.operations import INTERNAL, ended, entered, progressed
 from services.conductor.logic.power import drifted, lost
 from services.conductor.logic.rows import OperationFault, OperationRow, Situation
-from services.domain.instance import Event, Illegal, Power, Standing, State, Task, after
+from services.domain.instance import SEEN, Event, Illegal, Power, Standing, State, Task, after
 from services.domain.operation import OperationAction, OperationState, Phase
 
 BUILD_TRIES_MAX = 3
 
-# What it is that a build is done, by whether the guest shall run.
-_MADE = {
-    OperationAction.CREATE_INSTANCE: {True: Event.STARTED, False: Event.STARTED},
-    OperationAction.EVACUATE_INSTANCE: {True: Event.SWITCHED_ON, False: Event.SWITCHED_OFF},
-}
+# A create ends in ACTIVE; an evacuated one is what it was, or runs.
+_BUILDS = (OperationAction.CREATE_INSTANCE, OperationAction.EVACUATE_INSTANCE)
 
 
 def is_being_built(standing: Standing) -> bool:
@@ -31,13 +28,14 @@ def is_being_built(standing: Standing) -> bool:
 def built(situation: Situation, seen: Seen, now_s: float) -> Item | None:
     """Its host has come further with it, or is done. None where nothing of it is news."""
     instance, operation = situation.instance, situation.operation
-    if operation is None or operation.action not in _MADE:
+    if operation is None or operation.action not in _BUILDS:
         return None
     if seen.applied_generation >= instance.generation:
-        following = after(instance.standing, _MADE[operation.action][instance.wanted.run])
+        wanted = instance.wanted.power
+        created = operation.action is OperationAction.CREATE_INSTANCE
+        following = after(instance.standing, Event.STARTED if created else SEEN[wanted])
         if isinstance(following, Illegal):
             return None
-        wanted = Power.RUNNING if instance.wanted.run else Power.OFF
         started = replace(instance, standing=following, power=wanted, fault="")
         done = (ended(operation, OperationState.DONE, now_s),)
         # It may have gone off again since: what is seen now follows at once.

@@ -34,7 +34,14 @@ def evacuated(
         if alive is not None:
             return alive
     excluded = dict.fromkeys(claim.host_id for claim in situation.claims)
-    instance = replace(situation.instance, excluded_host_ids=tuple(excluded))
+    wanted = situation.instance.wanted
+    # Where its memory was is out of reach: it comes up anew, or stays off.
+    power = Power.OFF if wanted.power is Power.OFF else Power.RUNNING
+    instance = replace(
+        situation.instance,
+        excluded_host_ids=tuple(excluded),
+        wanted=replace(wanted, power=power),
+    )
     return Item(
         instance=unplaced(instance, following, left[-1].host_id),
         wants=True,

@@ -27,6 +27,8 @@ class Sight(Enum):
     UNSEEN = "not looked at"
     RUNNING = "runs"
     OFF = "off"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
     CRASHED = "crashed"
     LOST = "vanished"
     ABSENT = "given up by its host"
@@ -34,61 +36,82 @@ class Sight(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Follows:
-    """What becomes of the instance: its state, power and whether it shall run, None where that
-    stays as it is. `fault`: it says why. `released`: the claim ends, its resources return.
+    """What becomes of the instance: its state, power and how it shall be, None where that stays as
+    it is. `fault`: it says why. `released`: the claim ends, its resources return.
     """
 
     why: str
     state: State | None = None
     power: Power | None = None
-    run: bool | None = None
+    wish: Power | None = None
     fault: bool = False
     released: bool = False
 
 
 _STAYS = Follows("as it is")
-_BUILT = Follows("built", State.ACTIVE, Power.RUNNING, run=True)
-_BUILT_OFF = Follows("built, went off since", State.STOPPED, Power.OFF, run=False)
-_BUILT_CRASHED = Follows("built, crashed since", State.STOPPED, Power.CRASHED, run=False)
-_BUILT_LOST = Follows("built, vanished since", State.STOPPED, Power.CRASHED, run=False, fault=True)
+_BUILT = Follows("built", State.ACTIVE, Power.RUNNING, Power.RUNNING)
+_BUILT_OFF = Follows("built, went off since", State.STOPPED, Power.OFF, Power.OFF)
+_BUILT_CRASHED = Follows("built, crashed since", State.STOPPED, Power.CRASHED, Power.OFF)
+_BUILT_LOST = Follows("built, vanished since", State.STOPPED, Power.CRASHED, Power.OFF, fault=True)
 _AGAIN = Follows("placed on another host", State.REQUESTED, Power.PENDING, released=True)
-_ON = Follows("started behind stead's back: its owner's will", State.ACTIVE, Power.RUNNING, True)
-_OFF = Follows("stopped behind stead's back: its owner's will", State.STOPPED, Power.OFF, False)
-_DOWN = Follows("crashed: not started again unasked", State.STOPPED, Power.CRASHED, run=False)
+_DOWN = Follows("crashed: not started again unasked", State.STOPPED, Power.CRASHED, Power.OFF)
 _LOST = Follows(
     "vanished: its claim stays, so that it may come back; START fails, DELETE works",
-    State.STOPPED, Power.CRASHED, run=False, fault=True,
+    State.STOPPED, Power.CRASHED, Power.OFF, fault=True,
 )  # fmt: skip
 _GONE = Follows("lost for ever", State.ERROR, Power.PENDING, fault=True, released=True)
 _SEEN_DOWN = Follows("its power is noted", power=Power.CRASHED)
 _SEEN_LOST = Follows("vanished while off: noted", power=Power.CRASHED, fault=True)
+# By whom it was made so: its owner from inside, or somebody at the hypervisor.
+_SWITCHED = {
+    Sight.RUNNING: Follows(
+        "started behind stead's back: its owner's will",
+        State.ACTIVE, Power.RUNNING, Power.RUNNING,
+    ),
+    Sight.OFF: Follows(
+        "stopped behind stead's back: its owner's will", State.STOPPED, Power.OFF, Power.OFF
+    ),
+    Sight.PAUSED: Follows(
+        "paused behind stead's back: not unasked made to go on",
+        State.PAUSED, Power.PAUSED, Power.PAUSED,
+    ),
+    Sight.SUSPENDED: Follows(
+        "suspended behind stead's back: its memory is kept",
+        State.SUSPENDED, Power.SUSPENDED, Power.SUSPENDED,
+    ),
+}  # fmt: skip
+_AT_REST = {
+    State.ACTIVE: Sight.RUNNING,
+    State.STOPPED: Sight.OFF,
+    State.PAUSED: Sight.PAUSED,
+    State.SUSPENDED: Sight.SUSPENDED,
+}
+MADE = frozenset(_AT_REST)
 
 POLICY: dict[tuple[State, Sight], Follows] = {
     (State.BUILDING, Sight.UNSEEN): _STAYS,
     (State.BUILDING, Sight.RUNNING): _BUILT,
     (State.BUILDING, Sight.OFF): _BUILT_OFF,
+    (State.BUILDING, Sight.PAUSED): _SWITCHED[Sight.PAUSED],
+    (State.BUILDING, Sight.SUSPENDED): _SWITCHED[Sight.SUSPENDED],
     (State.BUILDING, Sight.CRASHED): _BUILT_CRASHED,
     (State.BUILDING, Sight.LOST): _BUILT_LOST,
     (State.BUILDING, Sight.ABSENT): _AGAIN,
-    (State.ACTIVE, Sight.UNSEEN): _STAYS,
-    (State.ACTIVE, Sight.RUNNING): _STAYS,
-    (State.ACTIVE, Sight.OFF): _OFF,
-    (State.ACTIVE, Sight.CRASHED): _DOWN,
-    (State.ACTIVE, Sight.LOST): _LOST,
-    (State.ACTIVE, Sight.ABSENT): _GONE,
-    (State.STOPPED, Sight.UNSEEN): _STAYS,
-    (State.STOPPED, Sight.RUNNING): _ON,
-    (State.STOPPED, Sight.OFF): _STAYS,
-    (State.STOPPED, Sight.CRASHED): _SEEN_DOWN,
-    (State.STOPPED, Sight.LOST): _SEEN_LOST,
-    (State.STOPPED, Sight.ABSENT): _GONE,
+    **{(state, Sight.UNSEEN): _STAYS for state in MADE},
+    **{
+        (state, sight): _STAYS if sight is rests else follows
+        for state, rests in _AT_REST.items()
+        for sight, follows in _SWITCHED.items()
+    },
+    **{(state, Sight.CRASHED): _SEEN_DOWN if state is State.STOPPED else _DOWN for state in MADE},
+    **{(state, Sight.LOST): _SEEN_LOST if state is State.STOPPED else _LOST for state in MADE},
+    **{(state, Sight.ABSENT): _GONE for state in MADE},
 }
 # These have no holder, so nothing that a host sees is about them; what it has of them stays where
 # it is (quarantine), or leaves by its own claim.
 WITHOUT_GUEST = frozenset({State.REQUESTED, State.ERROR, State.DELETED})
 
 LOST_REASON = "GUEST_LOST"
-MADE = frozenset({State.ACTIVE, State.STOPPED})
 # Its claim is new: what is made under it is not there yet.
 COMING = frozenset({"EVACUATING"})
 

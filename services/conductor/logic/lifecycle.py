@@ -178,7 +178,7 @@ def _unwanted(instance: InstanceRow, standing: Standing) -> InstanceRow:
         instance,
         standing=standing,
         generation=instance.generation + 1,
-        wanted=replace(instance.wanted, present=False, run=False, grace_s=0),
+        wanted=replace(instance.wanted, present=False, power=Power.OFF, grace_s=0),
     )
 
 

@@ -25,6 +25,10 @@ _FIRST = {
     OperationAction.START_INSTANCE: Phase.STARTING,
     OperationAction.STOP_INSTANCE: Phase.STOPPING,
     OperationAction.REBOOT_INSTANCE: Phase.REBOOTING,
+    OperationAction.PAUSE_INSTANCE: Phase.PAUSING,
+    OperationAction.UNPAUSE_INSTANCE: Phase.UNPAUSING,
+    OperationAction.SUSPEND_INSTANCE: Phase.SUSPENDING,
+    OperationAction.RESUME_INSTANCE: Phase.RESUMING,
     OperationAction.EVACUATE_INSTANCE: Phase.PLACING,
 }
 

@@ -22,6 +22,10 @@ _WORDS = {
     Phase.STARTING: "the host did not start it in time",
     Phase.STOPPING: "the host did not stop it in time",
     Phase.REBOOTING: "the host did not reboot it in time",
+    Phase.PAUSING: "the host did not freeze it in time",
+    Phase.UNPAUSING: "the host did not let it go on in time",
+    Phase.SUSPENDING: "the host did not write its memory to disk in time",
+    Phase.RESUMING: "the host did not read its memory back in time",
 }
 
 

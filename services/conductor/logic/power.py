@@ -2,8 +2,7 @@
 
 | task      | applied | seen         | state   | operation | wish                       |
 |-----------|---------|--------------|---------|-----------|----------------------------|
-| none      |         | went off     | STOPPED |           | off, as its owner did      |
-| none      |         | came on      | ACTIVE  |           | on, as its owner did       |
+| none      |         | otherwise    | as seen |           | as seen: its owner did it  |
 | any       | before  | anything     | as it is| goes on   | stays: it comes yet        |
 | any       | now     | as wanted    | new     | DONE      | stays                      |
 | any       | now     | the contrary | as seen | DONE      | as seen: it changed since  |
@@ -23,39 +22,35 @@ from services.conductor.logic.operations import INTERNAL, ended, progressed
 from services.conductor.logic.rows import InstanceRow, OperationFault, OperationRow, Situation
 from services.domain.instance import (
     ASKED,
+    SEEN,
+    SWITCHING_TASKS,
     Action,
     Event,
     Illegal,
     Power,
     Standing,
-    Task,
     after,
 )
 from services.domain.operation import OperationState
 
-POWER_TASKS = frozenset({Task.STARTING, Task.STOPPING, Task.REBOOTING})
-
-# What was wanted is applied.
-_MADE = {
-    Task.STARTING: Event.SWITCHED_ON,
-    Task.STOPPING: Event.SWITCHED_OFF,
-    Task.REBOOTING: Event.REBOOTED,
+# How the guest shall be when it is done.
+_WANTED = {
+    Action.START: Power.RUNNING,
+    Action.STOP: Power.OFF,
+    Action.REBOOT: Power.RUNNING,
+    Action.HARD_REBOOT: Power.RUNNING,
+    Action.PAUSE: Power.PAUSED,
+    Action.UNPAUSE: Power.RUNNING,
+    Action.SUSPEND: Power.SUSPENDED,
+    Action.RESUME: Power.RUNNING,
 }
-# It could not be applied: by task, and whether the guest runs.
-_LEFT = {
-    (Task.STARTING, True): Event.SWITCHED_ON,
-    (Task.STARTING, False): Event.LEFT_OFF,
-    (Task.STOPPING, True): Event.LEFT_RUNNING,
-    (Task.STOPPING, False): Event.SWITCHED_OFF,
-    (Task.REBOOTING, True): Event.LEFT_RUNNING,
-    (Task.REBOOTING, False): Event.LEFT_OFF,
-}
+_REBOOTS = (Action.REBOOT, Action.HARD_REBOOT)
 
 
 def power_asked(
     situation: Situation, action: Action, operation: OperationRow, grace_s: int = 0
 ) -> Item | Illegal:
-    """START, STOP or REBOOT is asked for: another wish, which its host has yet to make true.
+    """Its power switch is asked for: another wish, which its host has yet to make true.
 
     `grace_s` is how long the guest may take to go down by itself.
     """
@@ -67,8 +62,8 @@ def power_asked(
         return Illegal("INVALID_INSTANCE_STATE", "the instance has no host")
     wanted = replace(
         instance.wanted,
-        run=action is not Action.STOP,
-        boot=instance.wanted.boot + (action is Action.REBOOT),
+        power=_WANTED[action],
+        boot=instance.wanted.boot + (action in _REBOOTS),
         grace_s=grace_s,
     )
     asked = replace(instance, standing=following, generation=instance.generation + 1, wanted=wanted)
@@ -78,7 +73,7 @@ def power_asked(
 def power_seen(situation: Situation, seen: Seen, now_s: float) -> Item | None:
     """What a host's look at the guest that it holds changes; None if nothing."""
     instance, operation = situation.instance, situation.operation
-    if operation is None or instance.standing.task not in POWER_TASKS:
+    if operation is None or instance.standing.task not in SWITCHING_TASKS:
         return drifted(instance, seen.power, fault=lost(seen))
     if seen.applied_generation >= instance.generation and seen.power is not Power.PENDING:
         return _made(instance, operation, seen, now_s=now_s)
@@ -95,7 +90,7 @@ def lost(seen: Seen) -> str:
 
 
 def drifted(instance: InstanceRow, power: Power, *, fault: str = "") -> Item | None:
-    """A guest that went off or on by itself: state and wish follow, as `guest_policy` says.
+    """A guest that is otherwise than it was left: state and wish follow, as `guest_policy` says.
 
     PENDING says nothing: the host has not looked. `fault` says why it is gone, if it is.
     """
@@ -103,21 +98,20 @@ def drifted(instance: InstanceRow, power: Power, *, fault: str = "") -> Item | N
     if power is Power.PENDING or (power is instance.power and fault == instance.fault):
         return None
     changed = replace(instance, power=power, fault=fault)
-    runs = power is Power.RUNNING
-    following = after(instance.standing, Event.GUEST_RAN if runs else Event.GUEST_STOPPED)
+    following = after(instance.standing, SEEN[power])
     if isinstance(following, Illegal):
         return Item(instance=changed)
-    return Item(instance=_wishing(changed, following, runs), wants=True)
+    return Item(instance=_wishing(changed, following), wants=True)
 
 
 def _made(
     instance: InstanceRow, operation: OperationRow, seen: Seen, *, now_s: float
 ) -> Item | None:
     """The wish is applied. What is seen may be the contrary: then the guest changed since."""
-    following = after(instance.standing, _MADE[instance.standing.task])
+    wanted = instance.wanted.power
+    following = after(instance.standing, SEEN[wanted])
     if isinstance(following, Illegal):
         return None
-    wanted = Power.RUNNING if instance.wanted.run else Power.OFF
     made = replace(instance, standing=following, power=wanted)
     item = drifted(made, seen.power, fault=lost(seen)) or Item(instance=made)
     return replace(item, operations=(ended(operation, OperationState.DONE, now_s),))
@@ -138,18 +132,16 @@ def left_as_seen(situation: Situation, over: OperationRow) -> Item | None:
     """A switch that is given up: state and wish are again what was last seen, and `over` is how its
     operation ended. None where nothing is being switched.
     """
-    if situation.instance.standing.task not in POWER_TASKS:
+    if situation.instance.standing.task not in SWITCHING_TASKS:
         return None
     return _left(situation.instance, over)
 
 
 def _left(instance: InstanceRow, over: OperationRow) -> Item | None:
-    power = instance.power
-    runs = power is Power.RUNNING
-    following = after(instance.standing, _LEFT[instance.standing.task, runs])
+    following = after(instance.standing, SEEN.get(instance.power, Event.SEEN_OFF))
     if isinstance(following, Illegal):
         return None
-    return Item(instance=_wishing(instance, following, runs), wants=True, operations=(over,))
+    return Item(instance=_wishing(instance, following), wants=True, operations=(over,))
 
 
 def _under_way(instance: InstanceRow, operation: OperationRow, seen: Seen) -> Item | None:
@@ -164,10 +156,12 @@ def _under_way(instance: InstanceRow, operation: OperationRow, seen: Seen) -> It
     )
 
 
-def _wishing(instance: InstanceRow, standing: Standing, run: bool) -> InstanceRow:
+def _wishing(instance: InstanceRow, standing: Standing) -> InstanceRow:
+    """The instance as it is seen, and wanted so from now on."""
+    power = Power.OFF if instance.power in (Power.PENDING, Power.CRASHED) else instance.power
     return replace(
         instance,
         standing=standing,
         generation=instance.generation + 1,
-        wanted=replace(instance.wanted, run=run),
+        wanted=replace(instance.wanted, power=power),
     )

@@ -14,7 +14,7 @@ from services.conductor.logic.rows_of_catalog import (
     KeyPairRow,
     ProjectRow,
 )
-from services.domain.instance import Power, Standing, State, Task
+from services.domain.instance import Action, Power, Standing, State, Task
 from services.domain.kinds import (
     ClaimRole,
     FenceKind,
@@ -36,17 +36,23 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What shall be of an instance: a record, never a verb. `boot` counts the wanted boots;
-    `grace_s` is how long the guest may take to go down by itself.
+    """What shall be of an instance: a record, never a verb. `power` is RUNNING, OFF, PAUSED or
+    SUSPENDED; `boot` counts the wanted boots; `grace_s` is how long the guest may take to go down
+    by itself.
     """
 
     present: bool
-    run: bool
+    power: Power
     boot: int
     image: ImageReference
     ssh_public_keys: tuple[str, ...]
     user_data: bytes
     grace_s: int = 0
+
+    @property
+    def run(self) -> bool:
+        """Whether the guest shall execute."""
+        return self.power is Power.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,8 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class HostRow:
-    """A host as it describes itself. `capabilities` is carried, not looked into.
+    """A host as it describes itself. `capabilities` is carried; what of the actions its driver
+    `lacks` is known where the row was read.
 
     `seen_edition` counts the writes of what the host or an admin says of it, as it was read, 0 for
     a new host: the commit stands only on it.
@@ -208,6 +215,7 @@ class HostRow:
     disabled_reason: str = ""
     fence: Fence | None = None
     deleted: bool = False
+    lacks: frozenset[Action] = frozenset()
 
     @property
     def fenced(self) -> bool:

@@ -234,6 +234,10 @@ ROWS: tuple[Row, ...] = (
     *_switch(OperationAction.START_INSTANCE, Phase.STARTING),
     *_switch(OperationAction.STOP_INSTANCE, Phase.STOPPING),
     *_switch(OperationAction.REBOOT_INSTANCE, Phase.REBOOTING),
+    *_switch(OperationAction.PAUSE_INSTANCE, Phase.PAUSING),
+    *_switch(OperationAction.UNPAUSE_INSTANCE, Phase.UNPAUSING),
+    *_switch(OperationAction.SUSPEND_INSTANCE, Phase.SUSPENDING),
+    *_switch(OperationAction.RESUME_INSTANCE, Phase.RESUMING),
 )
 
 # Done with their acceptance: one commit, whole or not at all, and nobody outside is told.

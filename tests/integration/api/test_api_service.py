@@ -52,6 +52,11 @@ async def test_an_instance_is_created_shown_listed_and_deleted(cloud: ApiCloud) 
         (instance_pb2.INSTANCE_ACTION_START, "OPERATION_UNDER_WAY"),
         (instance_pb2.INSTANCE_ACTION_STOP, "OPERATION_UNDER_WAY"),
         (instance_pb2.INSTANCE_ACTION_REBOOT, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_PAUSE, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_UNPAUSE, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_SUSPEND, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_RESUME, "OPERATION_UNDER_WAY"),
+        (instance_pb2.INSTANCE_ACTION_HARD_REBOOT, "OPERATION_UNDER_WAY"),
     ]
     assert answer.operation.resource_id == instance.id
     shown = await user.GetInstance(instance_pb2.GetInstanceRequest(id=instance.id))

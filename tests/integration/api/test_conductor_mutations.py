@@ -56,14 +56,14 @@ async def ground(whole: WholeCloud) -> Ground:
                 if seen.state == instance_pb2.INSTANCE_STATE_ACTIVE:
                     return
 
-    async def stopped(instance_id: str) -> None:
+    async def turned(instance_id: str, method: str) -> None:
         await active(instance_id)
-        stop = instance_pb2.StopInstanceRequest(request_id=new_id(), id=instance_id)
-        assert await ended(user, (await user.StopInstance(stop)).operation) == DONE
+        request = getattr(instance_pb2, f"{method}Request")(request_id=new_id(), id=instance_id)
+        assert await ended(user, (await getattr(user, method)(request)).operation) == DONE
 
     image = await imported(user)
     size = await flavor(whole)
-    return Ground(user, whole.admin(), size.id, image.id, "h-spare", active, stopped, whole.sql)
+    return Ground(user, whole.admin(), size.id, image.id, "h-spare", active, turned, whole.sql)
 
 
 @asynccontextmanager
@@ -137,6 +137,7 @@ async def test_an_instance_is_stopped_started_and_booted_anew(ground: Ground) ->
         instance_pb2.INSTANCE_ACTION_DELETE,
         instance_pb2.INSTANCE_ACTION_UPDATE,
         instance_pb2.INSTANCE_ACTION_START,
+        instance_pb2.INSTANCE_ACTION_HARD_REBOOT,
     ]
     reboot = instance_pb2.RebootInstanceRequest(request_id=new_id(), id=created.id)
     refused = await refusal(ground.user.RebootInstance(reboot))
@@ -156,6 +157,14 @@ async def test_an_instance_is_stopped_started_and_booted_anew(ground: Ground) ->
         )
         assert booted.state == instance_pb2.INSTANCE_STATE_ACTIVE
         assert booted.generation > started.generation
+    for method, state in (
+        ("PauseInstance", instance_pb2.INSTANCE_STATE_PAUSED),
+        ("UnpauseInstance", instance_pb2.INSTANCE_STATE_ACTIVE),
+        ("SuspendInstance", instance_pb2.INSTANCE_STATE_SUSPENDED),
+        ("ResumeInstance", instance_pb2.INSTANCE_STATE_ACTIVE),
+    ):
+        request = getattr(instance_pb2, f"{method}Request")(request_id=new_id(), id=created.id)
+        assert (await acted(method, request)).state == state
 
 
 async def test_names_and_labels_are_changed_by_mask_and_etag(ground: Ground) -> None:

@@ -45,15 +45,17 @@ async def ground_of(cloud: ApiCloud) -> Ground:
             task=instance_pb2.INSTANCE_TASK_NONE,
         )
 
-    async def stopped(instance_id: str) -> None:
-        await conductor.change_instance(
-            instance_id,
-            state=instance_pb2.INSTANCE_STATE_STOPPED,
-            task=instance_pb2.INSTANCE_TASK_NONE,
-        )
+    async def turned(instance_id: str, method: str) -> None:
+        state = {
+            "StopInstance": instance_pb2.INSTANCE_STATE_STOPPED,
+            "PauseInstance": instance_pb2.INSTANCE_STATE_PAUSED,
+            "SuspendInstance": instance_pb2.INSTANCE_STATE_SUSPENDED,
+        }[method]
+        task = instance_pb2.INSTANCE_TASK_NONE
+        await conductor.change_instance(instance_id, state=state, task=task)
 
     image = await imported(user)
-    return Ground(user, admin, flavor.id, image.id, host.id, active, stopped)
+    return Ground(user, admin, flavor.id, image.id, host.id, active, turned)
 
 
 def operations_of(answer: Any) -> list[str]:
@@ -142,8 +144,14 @@ async def test_a_state_that_does_not_allow_it_is_told_with_the_instance(ground: 
     assert refused.reason == "INVALID_INSTANCE_STATE"
     shown = await ground.user.GetInstance(instance_pb2.GetInstanceRequest(id=created.instance.id))
     blocked = {b.action: (b.reason, b.message) for b in shown.instance.blocked_actions}
-    assert blocked == {
-        instance_pb2.INSTANCE_ACTION_START: ("INVALID_INSTANCE_STATE", refused.message)
+    assert blocked[instance_pb2.INSTANCE_ACTION_START] == (
+        "INVALID_INSTANCE_STATE",
+        refused.message,
+    )
+    assert set(blocked) == {
+        instance_pb2.INSTANCE_ACTION_START,
+        instance_pb2.INSTANCE_ACTION_UNPAUSE,
+        instance_pb2.INSTANCE_ACTION_RESUME,
     }
 
 

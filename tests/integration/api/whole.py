@@ -98,6 +98,8 @@ def hello(host_id: str, vcpus: int = 8) -> pb.Hello:
             image_kinds=[image_pb2.IMAGE_KIND_RAW],
             architectures=[image_pb2.ARCHITECTURE_X86_64],
             console_output=True,
+            pause=True,
+            suspend=True,
         ),
     )
 
@@ -155,11 +157,11 @@ def done(host: Agent, command: pb.Wanted) -> pb.Observations:
     """What a host says that has done what it was told."""
     if not command.spec.present:
         return host.seen(command.instance_id, command.epoch, absent=True)
-    power = instance_pb2.INSTANCE_POWER_OFF
-    if command.spec.run:
-        power = instance_pb2.INSTANCE_POWER_RUNNING
     return host.seen(
-        command.instance_id, command.epoch, applied_generation=command.generation, power=power
+        command.instance_id,
+        command.epoch,
+        applied_generation=command.generation,
+        power=command.spec.power,
     )
 
 

@@ -29,8 +29,9 @@ MUTATIONS = {
 
 @dataclass(frozen=True)
 class Ground:
-    """Who wishes, and what there is to wish about. `active` and `stopped` bring an instance there
-    and `host_id` names a host. `sql` is the way into a real conductor's database.
+    """Who wishes, and what there is to wish about. `active` brings an instance there, `turned` to
+    the state after a method of the power switch; `host_id` names a host. `sql` is the way into a
+    real conductor's database.
     """
 
     user: User
@@ -39,7 +40,7 @@ class Ground:
     image_id: str
     host_id: str
     active: Callable[[str], Awaitable[None]]
-    stopped: Callable[[str], Awaitable[None]]
+    turned: Callable[[str, str], Awaitable[None]]
     sql: Sql | None = None
 
 
@@ -105,10 +106,13 @@ async def _active(ground: Ground, word: str) -> dict[str, Any]:
     return given
 
 
-async def _stopped(ground: Ground, word: str) -> dict[str, Any]:
-    given = await _one(ground, word)
-    await ground.stopped(given["id"])
-    return given
+def _after(method: str) -> Callable[[Ground, str], Awaitable[dict[str, Any]]]:
+    async def turned(ground: Ground, word: str) -> dict[str, Any]:
+        given = await _one(ground, word)
+        await ground.turned(given["id"], method)
+        return given
+
+    return turned
 
 
 async def _update(ground: Ground, word: str) -> dict[str, Any]:
@@ -196,7 +200,11 @@ _GIVEN: dict[str, Callable[[Ground, str], Awaitable[dict[str, Any]]]] = {
     "CreateInstance": _new,
     "BatchCreateInstances": _batch,
     "UpdateInstance": _update,
-    "StartInstance": _stopped,
+    "StartInstance": _after("StopInstance"),
+    "PauseInstance": _active,
+    "UnpauseInstance": _after("PauseInstance"),
+    "SuspendInstance": _active,
+    "ResumeInstance": _after("SuspendInstance"),
     "StopInstance": _active,
     "RebootInstance": _active,
     "DeleteInstance": _one,

@@ -25,6 +25,7 @@ from services.compute.flows.fetch_image import ImageFetcher
 from services.compute.flows.ports import Driver, HostProfile
 from services.compute.flows.reconcile import Tools
 from services.compute.logic.guest import Guest
+from services.domain.instance import Power
 from services.domain.resources import Overcommit, Resources
 from tests.fakes.ingress import FakeIngress
 
@@ -40,7 +41,7 @@ def wanted(
     epoch: int = 1,
     present: bool = True,
     generation: int = 1,
-    run: bool = True,
+    power: Power = Power.RUNNING,
     boot: int = 1,
     grace_s: int = 0,
 ) -> compute_pb2.Wanted:
@@ -51,7 +52,7 @@ def wanted(
         generation=generation,
         spec=compute_pb2.Spec(
             present=present,
-            run=present and run,
+            power=power.value if present else Power.OFF.value,
             boot=boot,
             grace_s=grace_s,
             project_id="p",

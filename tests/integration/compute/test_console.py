@@ -198,7 +198,7 @@ async def test_a_console_ends_when_its_guest_is_erased(terminal: Terminal):
 
 async def test_typing_to_a_guest_that_is_off_is_told_and_reading_goes_on(terminal: Terminal):
     reader, writer = await terminal.opened(READ), await terminal.opened(WRITE)
-    stop = wanted("a", IMAGE, run=False, generation=2)
+    stop = wanted("a", IMAGE, power=Power.OFF, generation=2)
     terminal.host.command(stop)
     await terminal.host.until_seen(stop, lambda o: o.power == Power.OFF)
     writer.type(b"x")

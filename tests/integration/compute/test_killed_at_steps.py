@@ -10,6 +10,7 @@ import signal
 import sys
 
 import pytest
+from stead.internal.v1 import compute_pb2
 
 from services.compute.edges.drivers.fake_journal import read_guests
 from services.compute.flows import take_step
@@ -33,8 +34,19 @@ AT = {
     "mark_applied": "create",
     "write_notes": "reboot",
     "ask_guest_to_stop": "reboot",
+    "pause_guest": "pause",
+    "unpause_guest": "unpause",
+    "suspend_guest": "suspend",
+    "resume_guest": "resume",
     "stop_guest": "delete",
     "erase_guest": "delete",
+}
+# What it is before, and what is wanted then.
+TURNS = {
+    "pause": (Power.RUNNING, Power.PAUSED),
+    "unpause": (Power.PAUSED, Power.RUNNING),
+    "suspend": (Power.RUNNING, Power.SUSPENDED),
+    "resume": (Power.SUSPENDED, Power.RUNNING),
 }
 QUICK = {("prepare_guest", "after"), ("erase_guest", "before")}
 
@@ -59,6 +71,11 @@ def cases() -> list[object]:
     ]
 
 
+async def until_applied(stage: Stage, wish: compute_pb2.Wanted, generation: int) -> None:
+    seen, key = stage.ingress.hosts["h1"].seen, (wish.instance_id, wish.epoch)
+    await stage.ingress.until(lambda: key in seen and seen[key].applied_generation == generation)
+
+
 def test_every_step_that_an_agent_takes_is_tried() -> None:
     assert set(TAKEN) == set(AT)
 
@@ -69,16 +86,21 @@ async def test_a_compute_killed_around_a_step_ends_it_and_makes_nothing_twice(
 ) -> None:
     stage.ingress.blobs[hashlib.sha256(IMAGE).hexdigest()] = IMAGE
     process = Dying(stage, nats_port)
-    made = wanted("a", IMAGE)
-    wish = made
+    before, power = TURNS.get(AT[step], (Power.RUNNING, Power.RUNNING))
+    made = wish = wanted("a", IMAGE)
     if AT[step] != "create":
         await process.start()
         await process.until_ready()
         await command(stage, nats_port, "h1", made)
         await until_running(stage, "h1", made)
+        if before is not Power.RUNNING:
+            await command(stage, nats_port, "h1", wanted("a", IMAGE, generation=2, power=before))
+            await until_applied(stage, made, 2)
         await process.end(signal.SIGKILL)
-        reboot = AT[step] == "reboot"
-        wish = wanted("a", IMAGE, generation=2, boot=1 + reboot, grace_s=60, present=reboot)
+        wish = wanted(
+            "a", IMAGE, generation=3, power=power, grace_s=60,
+            boot=1 + (AT[step] == "reboot"), present=AT[step] != "delete",
+        )  # fmt: skip
     stage.ingress.want("h1", wish)
     await process.die_at(step, moment)
     await command(stage, nats_port, "h1", wish)
@@ -86,16 +108,11 @@ async def test_a_compute_killed_around_a_step_ends_it_and_makes_nothing_twice(
     assert number == -signal.SIGKILL
     await process.start()
     await process.until_ready()
-    seen = stage.ingress.hosts["h1"].seen
     guests = stage.folder / "state" / "fake" / "h1"
-    key = (wish.instance_id, 1)
     if AT[step] == "delete":
         await stage.ingress.until(lambda: not read_guests(guests))
     else:
-        generation = wish.generation
-        await stage.ingress.until(
-            lambda: key in seen and seen[key].applied_generation == generation
-        )
+        await until_applied(stage, wish, wish.generation)
         (guest,) = read_guests(guests).values()
-        assert (guest.starts, guest.power) == (wish.spec.boot, Power.RUNNING)
+        assert (guest.starts, guest.power) == (wish.spec.boot, power)
     assert await process.end(signal.SIGTERM) == 0

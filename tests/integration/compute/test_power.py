@@ -28,7 +28,7 @@ IMAGE = b"an image " * 1000
 
 def met(wish: compute_pb2.Wanted):
     """Whether an observation says that a wish is met."""
-    power = Power.RUNNING if wish.spec.run else Power.OFF
+    power = Power(wish.spec.power)
     return lambda o: (o.applied_generation, o.power) == (wish.generation, power)
 
 
@@ -96,7 +96,14 @@ async def test_a_guest_is_stopped_started_and_rebooted(stage: Stage):
             [(False, 1, 1), (True, 1, 2), (True, 2, 3), (True, 3, 4), (False, 3, 4), (True, 4, 5)],
             start=2,
         ):
-            wish = wanted("a", IMAGE, generation=generation, run=run, boot=boot, grace_s=60)
+            wish = wanted(
+                "a",
+                IMAGE,
+                generation=generation,
+                power=Power.RUNNING if run else Power.OFF,
+                boot=boot,
+                grace_s=60,
+            )
             host.command(wish)
             await host.until_seen(wish, met(wish))
             assert await boots(driver) == starts
@@ -105,7 +112,7 @@ async def test_a_guest_is_stopped_started_and_rebooted(stage: Stage):
 async def test_a_guest_that_does_not_hear_is_switched_off_when_its_grace_is_over(stage: Stage):
     driver = stage.driver()
     async with with_guest(stage, driver, "deaf-a") as (host, _):
-        wish = wanted("deaf-a", IMAGE, generation=2, run=False, grace_s=1)
+        wish = wanted("deaf-a", IMAGE, generation=2, power=Power.OFF, grace_s=1)
         host.command(wish)
         await until_found(driver, lambda guest: guest.notes.asked is not None)
         await host.until_seen(wish, met(wish))
@@ -114,7 +121,7 @@ async def test_a_guest_that_does_not_hear_is_switched_off_when_its_grace_is_over
 async def test_the_grace_goes_on_where_a_dead_agent_left_it(stage: Stage):
     driver = stage.driver()
     async with with_guest(stage, driver, "deaf-a") as (host, _):
-        wish = wanted("deaf-a", IMAGE, generation=2, run=False, grace_s=2)
+        wish = wanted("deaf-a", IMAGE, generation=2, power=Power.OFF, grace_s=2)
         host.command(wish)
         noted = await until_found(driver, lambda guest: guest.notes.asked is not None)
     driver = stage.driver()
@@ -129,7 +136,7 @@ async def test_the_grace_goes_on_where_a_dead_agent_left_it(stage: Stage):
 async def test_a_deleted_guest_is_not_asked(stage: Stage):
     driver = stage.driver()
     async with with_guest(stage, driver, "deaf-a") as (host, _):
-        host.command(wanted("deaf-a", IMAGE, generation=2, run=False, grace_s=3600))
+        host.command(wanted("deaf-a", IMAGE, generation=2, power=Power.OFF, grace_s=3600))
         await until_found(driver, lambda guest: guest.notes.asked is not None)
         gone = wanted("deaf-a", IMAGE, generation=3, present=False)
         host.command(gone)
@@ -175,7 +182,7 @@ async def test_a_guest_that_cannot_be_started_again_is_told_with_why_and_kept(st
     folder = stage.folder / "fake" / "h1"
     driver = UnwillingDriver(folder, cloud_id=CLOUD_ID, capacity=CAPACITY, faults=Faults())
     async with with_guest(stage, driver) as (host, made):
-        stop = wanted("a", IMAGE, generation=2, run=False)
+        stop = wanted("a", IMAGE, generation=2, power=Power.OFF)
         host.command(stop)
         await host.until_seen(stop, met(stop))
         driver.willing = False
@@ -185,7 +192,7 @@ async def test_a_guest_that_cannot_be_started_again_is_told_with_why_and_kept(st
         assert (seen.failure.reason, seen.absent) == ("FAKE_FAILURE", False)
         assert seen.failure.generation == 3
         assert (seen.applied_generation, seen.power) == (2, Power.OFF)
-        again = wanted("a", IMAGE, generation=4, run=False)
+        again = wanted("a", IMAGE, generation=4, power=Power.OFF)
         host.command(again)
         await host.until_seen(again, met(again))
         assert len(await driver.list_guests()) == 1

@@ -88,7 +88,7 @@ async def test_a_guest_is_typed_into_stopped_started_and_rebooted_by_itself_and_
         await heard(line, b"STEAD-GUEST", 2)
         await asked_and_answered(line, b"echo second-$((1 + 1))", b"second-2")
 
-        await meets(host, wish_of(image, generation=3, boot=2, run=False, grace_s=3600))
+        await meets(host, wish_of(image, generation=3, boot=2, power=Power.OFF, grace_s=3600))
         assert daemon.virsh("domstate", "--reason", made.instance_id) == "shut off (shutdown)"
 
         await meets(host, wish_of(image, generation=4, boot=2))

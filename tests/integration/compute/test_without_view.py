@@ -27,7 +27,7 @@ async def had_guests(stage: Stage, boot_id: str) -> dict[str, str]:
         host.command(runs, rests)
         for wish in (runs, rests):
             await host.until_seen(wish, is_running)
-        host.command(wanted("rests", IMAGE, generation=2, run=False))
+        host.command(wanted("rests", IMAGE, generation=2, power=Power.OFF))
         await until_found(driver, lambda g: g.applied_generation == 2)
         await until_found(driver, lambda g: g.notes.ran_in == boot_id)
         await until_found(driver, lambda g: g.applied_generation == 2 and not g.notes.ran_in)

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from stead.v1 import host_pb2
+
 from services.conductor.edges.bodies import MessageBodies
 from services.conductor.edges.servicer import ConductorServicer, Flows
 from services.conductor.edges.store.postgres import PostgresStore
@@ -39,6 +41,7 @@ from services.domain.trace import Trace
 from services.runtime.ids import new_id
 from tests.stores import CLOUD
 
+ABLE = host_pb2.DriverCapabilities(pause=True, suspend=True).SerializeToString()
 ME = Caller("me", "p", cloud_admin=False)
 IMAGE = ImageReference("a" * 64, 10, ImageKind.KERNEL, Architecture.X86_64)
 
@@ -169,7 +172,7 @@ async def conductor(
 
 
 def hello(host_id: str = "h1", capacity: Resources = Resources(8, 8000, 800)) -> Hello:
-    return Hello(host_id, "machine", "boot", "1", capacity, NOTHING, Overcommit(1000), b"")
+    return Hello(host_id, "machine", "boot", "1", capacity, NOTHING, Overcommit(1000), ABLE)
 
 
 def asked(method: str = "create_instance", request_id: str = "", caller: Caller = ME) -> Asked:

@@ -64,8 +64,7 @@ async def removing(made: Conductor) -> str:
 
 def switching(action: Action) -> Begin:
     async def begin(made: Conductor) -> str:
-        ground = await prepared(made)
-        id_ = ground.stopped_id if action is Action.START else ground.active_id
+        id_ = (await prepared(made)).of(action)
         await made.power.switch(asked(f"{action.name.lower()}_instance"), id_, action)
         return id_
 
@@ -94,6 +93,10 @@ CASES: dict[tuple[A, Phase], tuple[Begin, State]] = {
     (A.START_INSTANCE, Phase.STARTING): (switching(Action.START), State.STOPPED),
     (A.STOP_INSTANCE, Phase.STOPPING): (switching(Action.STOP), State.ACTIVE),
     (A.REBOOT_INSTANCE, Phase.REBOOTING): (switching(Action.REBOOT), State.ACTIVE),
+    (A.PAUSE_INSTANCE, Phase.PAUSING): (switching(Action.PAUSE), State.ACTIVE),
+    (A.UNPAUSE_INSTANCE, Phase.UNPAUSING): (switching(Action.UNPAUSE), State.PAUSED),
+    (A.SUSPEND_INSTANCE, Phase.SUSPENDING): (switching(Action.SUSPEND), State.ACTIVE),
+    (A.RESUME_INSTANCE, Phase.RESUMING): (switching(Action.RESUME), State.SUSPENDED),
     (A.EVACUATE_INSTANCE, Phase.PLACING): (evacuating, State.ERROR),
     (A.EVACUATE_INSTANCE, Phase.BUILDING): (rebuilding, State.ERROR),
 }

@@ -12,9 +12,10 @@ import nats
 import pytest
 from stead.internal.v1 import conductor_pb2_grpc
 
+from services.conductor.logic.guest_policy import MADE
 from services.conductor.logic.rows import Situation
 from services.conductor.logic.step_table import ROWS, Row, StepKind, When
-from services.domain.instance import State, Task
+from services.domain.instance import Task
 from services.domain.kinds import ClaimRole
 from services.domain.operation import OperationAction as A
 from services.domain.operation import Phase
@@ -111,7 +112,7 @@ def check(place: Place, found: Situation, row: Row) -> None:
     end = CASES[row.action, row.phase][1] if row.when is When.OVERDUE else ENDS[row.action]
     assert (found.instance.standing.state, found.instance.standing.task) == (end, Task.NONE)
     holders = [c for c in found.claims if c.role is ClaimRole.HOLDER]
-    assert len(holders) == (end in (State.ACTIVE, State.STOPPED))
+    assert len(holders) == (end in MADE)
     for claim in found.claims:
         assert claim.role in (ClaimRole.HOLDER, ClaimRole.LEAVING)
     check_books(place)

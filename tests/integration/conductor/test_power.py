@@ -19,6 +19,7 @@ from services.domain.errors import (
     Conflict,
     Invalid,
     NotFound,
+    Unsupported,
     WrongState,
 )
 from services.domain.etag import etag_of
@@ -41,7 +42,7 @@ from tests.integration.conductor.test_flow import check_books
 from tests.integration.conductor.test_known import until
 from tests.integration.conductor.wishes import look, prepared, running
 
-POWER = (Action.START, Action.STOP, Action.REBOOT)
+POWER = tuple(set(Action) - {Action.DELETE, Action.UPDATE})
 TRACE = Trace("req-7", "00-" + "a" * 32 + "-" + "b" * 16 + "-01")
 
 
@@ -65,7 +66,7 @@ def ended(place: Place, operation_id: str) -> str:
     return place.sql(f"SELECT state FROM operation WHERE id = '{operation_id}'")
 
 
-async def test_a_stop_a_start_and_a_reboot_end_when_the_host_has_made_them(place: Place) -> None:
+async def test_each_turn_of_the_switch_ends_when_the_host_has_made_it(place: Place) -> None:
     bus = Sent()
     async with conductor(place.url, bus) as made:
         ground = await prepared(made)
@@ -76,18 +77,24 @@ async def test_a_stop_a_start_and_a_reboot_end_when_the_host_has_made_them(place
                 (Action.STOP, Power.OFF, State.STOPPED),
                 (Action.START, Power.RUNNING, State.ACTIVE),
                 (Action.REBOOT, Power.RUNNING, State.ACTIVE),
+                (Action.PAUSE, Power.PAUSED, State.PAUSED),
+                (Action.UNPAUSE, Power.RUNNING, State.ACTIVE),
+                (Action.SUSPEND, Power.SUSPENDED, State.SUSPENDED),
+                (Action.RESUME, Power.RUNNING, State.ACTIVE),
+                (Action.PAUSE, Power.PAUSED, State.PAUSED),
+                (Action.HARD_REBOOT, Power.RUNNING, State.ACTIVE),
             ),
             start=1,
         ):
             accepted = await made.power.switch(asked(action.name), one, action, grace_s=30)
             await until(lambda n=n: len(bus.commands) == n)
             _, _, row, claim = bus.commands[-1]
-            assert (row.wanted.run, row.wanted.grace_s) == (action is not Action.STOP, 30)
+            assert (row.wanted.power, row.wanted.grace_s) == (power, 30)
             assert claim.wanted_revision == row.revision, "the wish is newer than what is known"
             await apply(made, one, power, 10 + n)
             assert await standing(made, one) == (state, Task.NONE)
             assert ended(place, accepted.operation.id) == str(OperationState.DONE.value)
-        assert (await situation(made, one)).instance.wanted.boot == 2
+        assert (await situation(made, one)).instance.wanted.boot == 3
         check_books(place)
 
 
@@ -95,7 +102,7 @@ async def test_a_stop_a_start_and_a_reboot_end_when_the_host_has_made_them(place
 async def test_while_one_is_under_way_another_is_refused(place: Place, action: Action) -> None:
     async with conductor(place.url, Sent()) as made:
         ground = await prepared(made)
-        one = ground.stopped_id if action is Action.START else ground.active_id
+        one = ground.of(action)
         await made.power.switch(asked("first"), one, action)
         for second in POWER:
             with pytest.raises(WrongState) as caught:
@@ -187,7 +194,14 @@ def expected(state: State, task: Task, action: Action) -> str:
         return ""
     if task is not Task.NONE:
         return "OPERATION_UNDER_WAY"
-    legal = {State.STOPPED: (Action.START,), State.ACTIVE: (Action.STOP, Action.REBOOT)}
+    legal = {
+        State.STOPPED: (Action.START, Action.HARD_REBOOT),
+        State.PAUSED: (Action.UNPAUSE, Action.HARD_REBOOT),
+        State.SUSPENDED: (Action.RESUME, Action.HARD_REBOOT),
+        State.ACTIVE: (
+            Action.STOP, Action.REBOOT, Action.HARD_REBOOT, Action.PAUSE, Action.SUSPEND,
+        ),
+    }  # fmt: skip
     return "" if action in legal.get(state, ()) else "INVALID_INSTANCE_STATE"
 
 
@@ -216,6 +230,10 @@ async def everywhere(made: Conductor) -> dict[tuple[State, Task], str]:
         ("active", Action.STOP), ("active", Action.REBOOT), ("stopped", Action.START),
         ("error", None), ("requested", Action.DELETE), ("building", Action.DELETE),
         ("active", Action.DELETE), ("stopped", Action.DELETE),
+        ("paused", None), ("suspended", None), ("active", Action.PAUSE),
+        ("active", Action.SUSPEND), ("paused", Action.UNPAUSE), ("suspended", Action.RESUME),
+        *((way, Action.HARD_REBOOT) for way in ("stopped", "paused", "suspended")),
+        ("paused", Action.DELETE), ("suspended", Action.DELETE),
     ]  # fmt: skip
     there: dict[tuple[State, Task], str] = {}
     for n, (way, action) in enumerate(ways):
@@ -229,12 +247,19 @@ async def everywhere(made: Conductor) -> dict[tuple[State, Task], str]:
     return there
 
 
+RESTING = {
+    "active": Power.RUNNING,
+    "stopped": Power.OFF,
+    "paused": Power.PAUSED,
+    "suspended": Power.SUSPENDED,
+}
+
+
 async def brought(made: Conductor, name: str, ids: tuple[str, str], way: str) -> str:
-    if way in ("active", "stopped"):
+    if way in RESTING:
         instance_id = await running(made, name, ids)
-        if way == "stopped":
-            off = await look(made, instance_id, 2, power=Power.OFF, applied_generation=1)
-            await made.observer.observe([off])
+        told = await look(made, instance_id, 2, power=RESTING[way], applied_generation=1)
+        await made.observer.observe([told])
         return instance_id
     accepted = await made.instances.create(asked(), new_instance(name, ids))
     if way == "building":
@@ -376,3 +401,20 @@ async def test_the_trace_of_a_call_reaches_row_log_scheduler_and_host(place: Pla
         assert told == {"accepted", "operation ended"}
         assert bus.traces[:2] == [TRACE, TRACE]
         assert b"req-7" in accepted.operation.body
+
+
+@pytest.mark.parametrize(
+    "action", [Action.PAUSE, Action.UNPAUSE, Action.SUSPEND, Action.RESUME], ids=lambda a: a.name
+)
+async def test_what_the_hosts_driver_cannot_do_is_refused_and_changes_nothing(
+    place: Place, action: Action
+) -> None:
+    """An agent that says nothing of it cannot. DRIVER_CAPABILITY_MISSING."""
+    async with conductor(place.url, Sent()) as made:
+        ground = await prepared(made)
+        await made.greeter.greet(replace(hello("h1"), capabilities=b""))
+        before = place.sql("SELECT revision FROM counter")
+        with pytest.raises(Unsupported) as refused:
+            await made.power.switch(asked(action.name), ground.of(action), action)
+        assert refused.value.reason == "DRIVER_CAPABILITY_MISSING"
+        assert place.sql("SELECT revision FROM counter") == before

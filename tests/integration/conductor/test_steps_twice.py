@@ -5,7 +5,7 @@ still succeeds, and nothing is done twice. The cases are those of the table of s
 from __future__ import annotations
 
 from services.conductor.flows.decide import Decision
-from services.domain.instance import Power, State, Task
+from services.domain.instance import State, Task
 from services.domain.kinds import ClaimRole
 from services.domain.operation import OperationAction as A
 from services.domain.operation import OperationState, Phase
@@ -21,6 +21,10 @@ ENDS = {
     A.START_INSTANCE: State.ACTIVE,
     A.STOP_INSTANCE: State.STOPPED,
     A.REBOOT_INSTANCE: State.ACTIVE,
+    A.PAUSE_INSTANCE: State.PAUSED,
+    A.UNPAUSE_INSTANCE: State.ACTIVE,
+    A.SUSPEND_INSTANCE: State.SUSPENDED,
+    A.RESUME_INSTANCE: State.ACTIVE,
     A.EVACUATE_INSTANCE: State.ACTIVE,
 }
 HELD, KEPT = (ClaimRole.HOLDER, False), (ClaimRole.LEAVING, False)
@@ -46,7 +50,7 @@ async def answer(place: Place, made: Conductor, id_: str, twice: int) -> None:
     told = await look(
         made, id_, 30 + twice,
         applied_generation=generation,
-        power=Power.RUNNING if wanted.run else Power.OFF,
+        power=wanted.power,
         absent=not wanted.present,
     )  # fmt: skip
     for _ in range(2):

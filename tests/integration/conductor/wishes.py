@@ -25,7 +25,7 @@ from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.flows.decide import Decision
 from services.conductor.logic.items import Item
 from services.conductor.logic.observation import Seen
-from services.domain.instance import Power
+from services.domain.instance import Action, Power
 from services.domain.kinds import HostState
 from services.runtime.ids import new_id
 from tests.integration.conductor.flows import (
@@ -54,25 +54,41 @@ class Ground:
     image_id: str
     active_id: str
     stopped_id: str
+    paused_id: str
+    suspended_id: str
     placing_operation_id: str
     key_pair_id: str
     stranger_id: str
     stranded_id: str
 
+    def of(self, action: Action) -> str:
+        """The instance whose power switch can be turned so."""
+        others = {
+            Action.START: self.stopped_id,
+            Action.UNPAUSE: self.paused_id,
+            Action.RESUME: self.suspended_id,
+        }
+        return others.get(action, self.active_id)
+
 
 async def prepared(made: Conductor) -> Ground:
     """A host with a guest of nobody, a flavor, an image, a key pair, a project; an instance that
-    runs, one that is off, and one that waits for a host. Three hosts that are down: `silent` and
-    `empty`, where nothing is, and `dead`, which is fenced and had an instance that ran.
+    runs, one that is off, one paused, one suspended, and one that waits for a host. Three hosts
+    that are down: `silent` and `empty`, where nothing is, and `dead`, which is fenced and had an
+    instance that ran.
     """
     for host_id in ("h1", "silent", "empty", "dead"):
         await made.greeter.greet(hello(host_id))
     ids = await catalog(made)
     waiting = await made.instances.create(asked(), new_instance("waits", ids))
     active_id = await running(made, "runs", ids)
-    stopped_id = await running(made, "rests", ids)
-    off = await look(made, stopped_id, 2, power=Power.OFF, applied_generation=1)
-    await made.observer.observe([off])
+    others = []
+    names = {"rests": Power.OFF, "waits-in-memory": Power.PAUSED, "sleeps": Power.SUSPENDED}
+    for name, power in names.items():
+        other_id = await running(made, name, ids)
+        told = await look(made, other_id, 2, power=power, applied_generation=1)
+        await made.observer.observe([told])
+        others.append(other_id)
     await made.catalog.register_image(
         asked("register_image"), NewImage("taken", IMAGE, 1, public=False)
     )
@@ -84,7 +100,7 @@ async def prepared(made: Conductor) -> Ground:
     for host_id in ("silent", "empty", "dead"):
         await down(made, host_id)
     await made.hosts.fence(asked("fence_host"), "dead", "burnt")
-    there = (active_id, stopped_id, waiting.operation.id, pair.resource.id, stranger.instance_id)
+    there = (active_id, *others, waiting.operation.id, pair.resource.id, stranger.instance_id)
     return Ground(made, *ids, *there, stranded_id)
 
 
@@ -161,6 +177,22 @@ WISHES: dict[str, tuple[Make, dict[str, Any]]] = {
     "reboot_instance": (
         lambda g: instance_pb2.RebootInstanceRequest(request_id=new_id(), id=g.active_id),
         {"kind": instance_pb2.REBOOT_KIND_HARD},
+    ),
+    "pause_instance": (
+        lambda g: instance_pb2.PauseInstanceRequest(request_id=new_id(), id=g.active_id),
+        {"id": new_id()},
+    ),
+    "unpause_instance": (
+        lambda g: instance_pb2.UnpauseInstanceRequest(request_id=new_id(), id=g.paused_id),
+        {"id": new_id()},
+    ),
+    "suspend_instance": (
+        lambda g: instance_pb2.SuspendInstanceRequest(request_id=new_id(), id=g.active_id),
+        {"id": new_id()},
+    ),
+    "resume_instance": (
+        lambda g: instance_pb2.ResumeInstanceRequest(request_id=new_id(), id=g.suspended_id),
+        {"id": new_id()},
     ),
     "create_flavor": (
         lambda g: flavor_pb2.CreateFlavorRequest(

@@ -13,7 +13,7 @@ from services.compute.logic.guest import Claim, Guest
 from services.compute.logic.observation import Past, observation_of
 from services.compute.logic.plan import Moment, Refusal, Step, StepKind, next_step
 from services.compute.logic.wanted import View, Wanted, Wishes
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 from tests.unit.compute.test_plan import guest, wish
 
 AT_ONCE = Moment(0.0, graceful_stop=False)
@@ -38,7 +38,7 @@ def chosen(wanted: list[Wanted], guests: list[Guest]) -> StepKind | None:
 def test_a_guest_that_leaves_without_the_word_is_stopped_and_kept(
     found: Guest, *, unclaimed: bool
 ) -> None:
-    stop = StepKind.STOP if found.power is Power.RUNNING else None
+    stop = StepKind.STOP if found.power in ALIVE else None
     assert chosen([leaving(unclaimed=unclaimed)], [found]) is stop
 
 

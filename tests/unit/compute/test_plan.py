@@ -7,19 +7,25 @@ import pytest
 
 from services.compute.logic.guest import NO_NOTES, Claim, Guest, Identity, Notes
 from services.compute.logic.observation import Failure, Past, observation_of
-from services.compute.logic.plan import Moment, Pause, Refusal, Step, StepKind, next_step
+from services.compute.logic.plan import Moment, Refusal, Step, StepKind, Wait, next_step
 from services.compute.logic.wanted import Wanted
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 from tests.unit.compute.test_wanted import SPEC
 
 FAILURE = Failure("BROKEN", "it broke")
 AT_ONCE = Moment(100.0, graceful_stop=True)
+TURNED_FROM = {StepKind.UNPAUSE: Power.PAUSED, StepKind.RESUME: Power.SUSPENDED}
 
 
 def wish(
-    *, epoch: int = 5, generation: int = 2, present: bool = True, run: bool = True, boot: int = 1
+    *,
+    epoch: int = 5,
+    generation: int = 2,
+    present: bool = True,
+    power: Power = Power.RUNNING,
+    boot: int = 1,
 ) -> Wanted:
-    spec = replace(SPEC, present=present, run=run, boot=boot)
+    spec = replace(SPEC, present=present, power=power, boot=boot)
     return Wanted(Claim("a", epoch), generation, 10, spec)
 
 
@@ -31,11 +37,13 @@ def guest(
     applied: int = 0,
     notes: Notes = NO_NOTES,
 ) -> Guest:
-    run = "run" if power is Power.RUNNING else ""
+    run = "run" if power in (*ALIVE, Power.SUSPENDED) else ""
     return Guest(Identity("c", "a", epoch), prepared, power, applied, run, notes)
 
 
-def after(step: Step | Refusal, guests: list[Guest], past: Past) -> list[Guest]:
+def after(  # noqa: C901, PLR0911  # a line for each kind of step
+    step: Step | Refusal, guests: list[Guest], past: Past
+) -> list[Guest]:
     """What a driver makes of a step."""
     claim = step.wanted.claim
     if isinstance(step, Refusal):
@@ -47,13 +55,26 @@ def after(step: Step | Refusal, guests: list[Guest], past: Past) -> list[Guest]:
         case StepKind.PREPARE:
             return [*others, guest(epoch=claim.epoch)]
         case StepKind.ERASE:
-            assert found is None or found.power is not Power.RUNNING, "a running guest was erased"
+            assert found is None or found.power not in ALIVE, "a guest in memory was erased"
             return others
         case StepKind.START:
             assert found is not None
             assert found.prepared
             run = f"run {step.wanted.generation} {found.notes}"
             return [*others, replace(found, power=Power.RUNNING, incarnation=run)]
+        case StepKind.UNPAUSE | StepKind.RESUME:
+            assert found is not None
+            assert found.power is TURNED_FROM[step.kind]
+            run = found.incarnation if step.kind is StepKind.UNPAUSE else "resumed"
+            return [*others, replace(found, power=Power.RUNNING, incarnation=run)]
+        case StepKind.PAUSE:
+            assert found is not None
+            assert found.power is Power.RUNNING
+            return [*others, replace(found, power=Power.PAUSED)]
+        case StepKind.SUSPEND:
+            assert found is not None
+            assert found.power in ALIVE
+            return [*others, replace(found, power=Power.SUSPENDED, incarnation="kept")]
         case StepKind.STOP | StepKind.ASK:
             assert found is not None
             return [*others, replace(found, power=Power.OFF, incarnation="")]
@@ -73,7 +94,7 @@ def settled(wanted: list[Wanted], guests: list[Guest], past: Past) -> list[Guest
         step = next_step(wanted, guests, past=past, moment=AT_ONCE)
         if step is None:
             return guests
-        assert not isinstance(step, Pause), "every guest of these tests hears"
+        assert not isinstance(step, Wait), "every guest of these tests hears"
         guests = after(step, guests, past)
     raise AssertionError("the plan does not settle")
 
@@ -91,12 +112,10 @@ FOUND += [
 OTHERS = [None] + [guest(epoch=e, power=p) for e in (3, 9) for p in (Power.OFF, Power.RUNNING)]
 WISHES = [
     [],
-    *(
-        [wish(present=present, run=run)]
-        for present, run in ((True, True), (True, False), (False, False))
-    ),
+    *([wish(power=power)] for power in (Power.RUNNING, Power.OFF, Power.PAUSED, Power.SUSPENDED)),
+    [wish(present=False, power=Power.OFF)],
     [wish(boot=3)],
-    [wish(boot=3, run=False)],
+    [wish(boot=3, power=Power.OFF)],
     *(
         [wish(present=present), wish(epoch=9, present=present_next)]
         for present, present_next in itertools.product((True, False), repeat=2)
@@ -120,7 +139,7 @@ def check_settles(wanted, found, other, failed):
     # One that a newer claim has overtaken is stopped, never erased; any other is left alone.
     strangers = [
         replace(g, power=Power.OFF, incarnation="")
-        if g.identity.epoch < newest and g.power is Power.RUNNING
+        if g.identity.epoch < newest and g.power in ALIVE
         else g
         for g in strangers
     ]
@@ -136,7 +155,20 @@ def check_settles(wanted, found, other, failed):
         elif not strangers and sum(w.spec.present for w in wanted) == 1:
             assert [g.applied_generation for g in now] == [w.generation]
             if found is None or found.applied_generation < w.generation:
-                assert (now[0].power is Power.RUNNING) == w.spec.run
+                assert now[0].power is rests(w, found)
+
+
+def rests(wanted: Wanted, found: Guest | None) -> Power:
+    """What the guest is in the end: one that is off cannot be frozen, nor its memory kept."""
+    before = found.power if found is not None and found.prepared else Power.OFF
+    match wanted.spec.power:
+        case Power.PAUSED:
+            return Power.PAUSED if before is Power.RUNNING else before
+        case Power.SUSPENDED:
+            return Power.SUSPENDED if before in ALIVE else before
+        case Power.OFF:
+            return before if before in (Power.PENDING, Power.CRASHED) else Power.OFF
+    return wanted.spec.power
 
 
 def test_a_new_guest_is_prepared_started_and_marked():

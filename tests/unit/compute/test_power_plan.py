@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from services.compute.logic.guest import NO_NOTES, Claim, Guest, Identity, Notes
 from services.compute.logic.observation import Failure, Past, observation_of
-from services.compute.logic.plan import ASK_AGAIN_S, Moment, Pause, Step, StepKind, next_step
+from services.compute.logic.plan import ASK_AGAIN_S, Moment, Step, StepKind, Wait, next_step
 from services.compute.logic.wanted import Wanted
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 from tests.examples import examples
 from tests.unit.compute.test_wanted import SPEC
 
@@ -19,8 +19,10 @@ CLAIM = Claim("a", 5)
 STEPS_MAX = 400
 
 
-def wish(*, run: bool = True, boot: int = 1, grace_s: int = 0, generation: int = 3) -> Wanted:
-    return Wanted(CLAIM, generation, 10, replace(SPEC, run=run, boot=boot, grace_s=grace_s))
+def wish(
+    *, power: Power = Power.RUNNING, boot: int = 1, grace_s: int = 0, generation: int = 3
+) -> Wanted:
+    return Wanted(CLAIM, generation, 10, replace(SPEC, power=power, boot=boot, grace_s=grace_s))
 
 
 @dataclass
@@ -32,33 +34,47 @@ class World:
     now_s: float = 1000.0
     power: Power = Power.RUNNING
     starts: int = 1
+    suspended: int = 0
     applied: int = 2
     notes: Notes = NO_NOTES
     past: Past = field(default_factory=Past)
     taken: list[tuple[StepKind, float]] = field(default_factory=list)
 
     def guest(self) -> Guest:
-        run = str(self.starts) if self.power is Power.RUNNING else ""
+        run = "" if self.power is Power.OFF else str(self.starts)
         identity = Identity("c", *CLAIM)
         return Guest(identity, True, self.power, self.applied, run, self.notes)
 
-    def planned(self, wanted: Wanted) -> Step | Pause | None:
+    def planned(self, wanted: Wanted) -> Step | Wait | None:
         self.past.note([self.guest()])
         moment = Moment(self.now_s, self.graceful_stop)
         step = next_step([wanted], [self.guest()], past=self.past, moment=moment)
-        assert step is None or isinstance(step, Step | Pause)
+        assert step is None or isinstance(step, Step | Wait)
         return step
 
-    def take(self, step: Step) -> None:
+    def take(self, step: Step) -> None:  # noqa: C901  # a line for each kind of step
         self.taken.append((step.kind, self.now_s))
         match step.kind:
             case StepKind.NOTE:
                 assert step.notes is not None
                 self.notes = step.notes
             case StepKind.START:
-                assert self.power is not Power.RUNNING
+                assert self.power is Power.OFF
                 self.power, self.starts = Power.RUNNING, self.starts + 1
+            case StepKind.PAUSE:
+                assert self.power is Power.RUNNING
+                self.power = Power.PAUSED
+            case StepKind.UNPAUSE:
+                assert self.power is Power.PAUSED
+                self.power = Power.RUNNING
+            case StepKind.SUSPEND:
+                assert self.power in ALIVE
+                self.power, self.suspended = Power.SUSPENDED, self.suspended + 1
+            case StepKind.RESUME:
+                assert self.power is Power.SUSPENDED
+                self.power = Power.RUNNING
             case StepKind.ASK:
+                assert self.power is Power.RUNNING, "a guest that stands still does not hear"
                 self.past.asked[CLAIM] = (self.guest().incarnation, self.now_s)
                 if self.hears:
                     self.power = Power.OFF
@@ -78,7 +94,7 @@ class World:
             step = self.planned(wanted)
             if step is None:
                 return
-            if isinstance(step, Pause):
+            if isinstance(step, Wait):
                 assert step.wait_s > 0
                 self.now_s += step.wait_s
             else:
@@ -121,7 +137,7 @@ def test_a_reboot_is_one_start_whatever_dies_in_between(events, grace_s, hears, 
 @given(LIVES, st.sampled_from([1, 7, 60]), st.booleans())
 def test_a_guest_has_its_whole_grace_and_no_more_whatever_dies_in_between(events, grace_s, hears):
     world = World(hears=hears)
-    live(world, wish(run=False, grace_s=grace_s), events)
+    live(world, wish(power=Power.OFF, grace_s=grace_s), events)
     assert (world.power, world.starts, world.applied) == (Power.OFF, 1, 3)
     noted_s = next(at_s for kind, at_s in world.taken if kind is StepKind.NOTE)
     plugs = [at_s for kind, at_s in world.taken if kind is StepKind.STOP]
@@ -142,27 +158,55 @@ def test_whatever_is_wanted_one_after_another_is_what_is_at_last(events, grace_s
     wishes = [(False, 1), (True, 1), (True, 2), (False, 2), (False, 3), (True, 3)]
     starts = 1
     for generation, (run, boot) in enumerate(wishes, start=3):
-        live(world, wish(run=run, boot=boot, grace_s=grace_s, generation=generation), events)
+        power = Power.RUNNING if run else Power.OFF
+        live(world, wish(power=power, boot=boot, grace_s=grace_s, generation=generation), events)
         starts += run
         assert (world.power is Power.RUNNING) == run
         assert (world.starts, world.applied) == (starts, generation)
 
 
+@settings(max_examples=examples(400), deadline=None)
+@given(LIVES, st.sampled_from([Power.PAUSED, Power.SUSPENDED]), st.booleans())
+def test_what_stands_still_goes_on_in_the_same_boot_and_is_unplugged_for_another(
+    events, still, reboots
+):
+    world = World()
+    live(world, wish(power=still), events)
+    assert (world.power, world.starts, world.applied) == (still, 1, 3)
+    live(world, wish(boot=1 + reboots, generation=4, grace_s=60), events)
+    assert (world.power, world.starts, world.applied) == (Power.RUNNING, 1 + reboots, 4)
+    assert world.suspended == (still is Power.SUSPENDED)
+    assert (StepKind.STOP in world.kinds()) == reboots
+    assert StepKind.ASK not in world.kinds()
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(LIVES, st.sampled_from([Power.PAUSED, Power.SUSPENDED]))
+def test_what_is_off_is_not_switched_on_to_stand_still(events, still):
+    world = World(power=Power.OFF)
+    live(world, wish(power=still), events)
+    assert (world.power, world.applied, world.kinds()) == (
+        Power.OFF,
+        3,
+        [StepKind.MARK_APPLIED],
+    )
+
+
 def test_a_guest_without_grace_or_whose_driver_cannot_ask_is_switched_off_at_once():
     for world, grace_s in ((World(), 0), (World(graceful_stop=False), 60)):
-        world.settle(wish(run=False, grace_s=grace_s))
+        world.settle(wish(power=Power.OFF, grace_s=grace_s))
         assert world.kinds() == [StepKind.STOP, StepKind.MARK_APPLIED]
 
 
 def test_a_guest_that_hears_is_noted_then_asked_and_never_unplugged():
     world = World()
-    world.settle(wish(run=False, grace_s=60))
+    world.settle(wish(power=Power.OFF, grace_s=60))
     assert world.kinds() == [StepKind.NOTE, StepKind.ASK, StepKind.MARK_APPLIED]
 
 
 def test_a_deaf_guest_is_asked_again_and_again_until_its_grace_is_over():
     world = World(hears=False)
-    world.settle(wish(run=False, grace_s=8))
+    world.settle(wish(power=Power.OFF, grace_s=8))
     asked = [at_s for kind, at_s in world.taken if kind is StepKind.ASK]
     assert asked == [1000.0, 1000.0 + ASK_AGAIN_S, 1000.0 + 2 * ASK_AGAIN_S]
     assert world.taken[-2] == (StepKind.STOP, 1008.0)
@@ -170,11 +214,11 @@ def test_a_deaf_guest_is_asked_again_and_again_until_its_grace_is_over():
 
 def test_a_second_stop_asks_anew_though_an_older_one_was_noted():
     world = World()
-    world.settle(wish(run=False, grace_s=60))
+    world.settle(wish(power=Power.OFF, grace_s=60))
     world.settle(wish(generation=4))
     world.now_s += 500
     world.taken.clear()
-    world.settle(wish(run=False, grace_s=60, generation=5))
+    world.settle(wish(power=Power.OFF, grace_s=60, generation=5))
     assert world.kinds() == [StepKind.NOTE, StepKind.ASK, StepKind.MARK_APPLIED]
 
 
@@ -203,7 +247,7 @@ def test_a_guest_that_could_not_follow_is_told_left_alone_and_follows_the_next_w
     assert seen is not None
     assert (seen.applied_generation, seen.power, seen.absent) == (2, Power.OFF, False)
     assert seen.failure == why
-    world.settle(wish(run=False, generation=4))
-    seen = observation_of(wish(run=False, generation=4), [world.guest()], world.past)
+    world.settle(wish(power=Power.OFF, generation=4))
+    seen = observation_of(wish(power=Power.OFF, generation=4), [world.guest()], world.past)
     assert seen is not None
     assert (seen.applied_generation, seen.failure) == (4, None)

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from services.compute.logic.guest import Claim
 from services.compute.logic.wanted import ENDED_MAX, Image, Spec, View, Wanted, Wishes
+from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.resources import Resources
 from tests.examples import examples
 
 SPEC = Spec(
     present=True,
-    run=True,
+    power=Power.RUNNING,
     boot=1,
     project_id="p",
     name="n",

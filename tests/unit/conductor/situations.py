@@ -29,6 +29,11 @@ POWER_OPERATIONS = {
     Action.START: OperationAction.START_INSTANCE,
     Action.STOP: OperationAction.STOP_INSTANCE,
     Action.REBOOT: OperationAction.REBOOT_INSTANCE,
+    Action.HARD_REBOOT: OperationAction.REBOOT_INSTANCE,
+    Action.PAUSE: OperationAction.PAUSE_INSTANCE,
+    Action.UNPAUSE: OperationAction.UNPAUSE_INSTANCE,
+    Action.SUSPEND: OperationAction.SUSPEND_INSTANCE,
+    Action.RESUME: OperationAction.RESUME_INSTANCE,
 }
 IMAGE = ImageReference("a" * 64, 10, ImageKind.KERNEL, Architecture.X86_64)
 
@@ -45,7 +50,7 @@ def instance(name: str = "web", **changes: object) -> InstanceRow:
         image_id=new_id(),
         labels={"a": "b"},
         resources=Resources(1, 100, 1),
-        wanted=Wanted(True, True, 1, IMAGE, (), b""),
+        wanted=Wanted(True, Power.RUNNING, 1, IMAGE, (), b""),
         created_at_s=1.0,
     )
     return replace(row, **changes)  # type: ignore[arg-type]  # the caller names fields of the row
@@ -133,24 +138,40 @@ def delete(situation: Situation) -> Situation:
 
 
 def asked(situation: Situation, action: Action, grace_s: int = 0) -> Item | Illegal:
-    """What is committed when the owner asks for START, STOP or REBOOT."""
+    """What is committed when the owner turns the power switch."""
     operation = begun(situation, POWER_OPERATIONS[action])
     return power.power_asked(situation, action, operation, grace_s)
 
 
 def switching(action: Action, grace_s: int = 0) -> Situation:
-    """An instance that starts, stops or reboots."""
-    situation = stopped() if action is Action.START else active()
+    """An instance whose power switch is being turned."""
+    situation = ready(action)
     item = asked(situation, action, grace_s)
     assert isinstance(item, Item)
     return applied(situation, item)
 
 
+def ready(action: Action) -> Situation:
+    """An instance of which it can be asked."""
+    return resting(
+        {
+            Action.START: Power.OFF,
+            Action.UNPAUSE: Power.PAUSED,
+            Action.RESUME: Power.SUSPENDED,
+        }.get(action, Power.RUNNING)
+    )
+
+
+def resting(power: Power) -> Situation:
+    """An instance whose guest came to this by itself."""
+    situation = active()
+    now = seen(situation.instance, 2, power=power)
+    return applied(situation, lifecycle.observed(situation, now, 3.5))
+
+
 def stopped() -> Situation:
     """An instance whose guest went off by itself."""
-    situation = active()
-    off = seen(situation.instance, 2, power=Power.OFF)
-    return applied(situation, lifecycle.observed(situation, off, 3.5))
+    return resting(Power.OFF)
 
 
 def evacuating() -> Situation:

@@ -28,24 +28,35 @@ from tests.unit.conductor.situations import POWER_OPERATIONS, active, asked, beg
 
 EVERYTHING = tuple(Standing(state, task) for state, task in product(State, Task))
 # What is accepted, written down once more by hand: state, task, actions.
+ANY_TIME = {Action.DELETE, Action.UPDATE}
 ACCEPTED = {
-    (State.REQUESTED, Task.SCHEDULING): {Action.DELETE, Action.UPDATE},
-    (State.BUILDING, Task.SPAWNING): {Action.DELETE, Action.UPDATE},
-    (State.ACTIVE, Task.NONE): {Action.DELETE, Action.UPDATE, Action.STOP, Action.REBOOT},
-    (State.ACTIVE, Task.STOPPING): {Action.DELETE, Action.UPDATE},
-    (State.ACTIVE, Task.REBOOTING): {Action.DELETE, Action.UPDATE},
-    (State.STOPPED, Task.NONE): {Action.DELETE, Action.UPDATE, Action.START},
-    (State.STOPPED, Task.STARTING): {Action.DELETE, Action.UPDATE},
-    (State.ERROR, Task.NONE): {Action.DELETE, Action.UPDATE},
+    (State.REQUESTED, Task.SCHEDULING): ANY_TIME,
+    (State.BUILDING, Task.SPAWNING): ANY_TIME,
+    (State.ACTIVE, Task.NONE): {
+        *ANY_TIME, Action.STOP, Action.REBOOT, Action.HARD_REBOOT, Action.PAUSE, Action.SUSPEND,
+    },
+    (State.ACTIVE, Task.STOPPING): ANY_TIME,
+    (State.ACTIVE, Task.PAUSING): ANY_TIME,
+    (State.ACTIVE, Task.SUSPENDING): ANY_TIME,
+    (State.STOPPED, Task.NONE): {*ANY_TIME, Action.START, Action.HARD_REBOOT},
+    (State.STOPPED, Task.STARTING): ANY_TIME,
+    (State.PAUSED, Task.NONE): {*ANY_TIME, Action.UNPAUSE, Action.HARD_REBOOT},
+    (State.PAUSED, Task.UNPAUSING): ANY_TIME,
+    (State.SUSPENDED, Task.NONE): {*ANY_TIME, Action.RESUME, Action.HARD_REBOOT},
+    (State.SUSPENDED, Task.RESUMING): ANY_TIME,
+    (State.ERROR, Task.NONE): ANY_TIME,
     **{
-        (state, Task.EVACUATING): {Action.DELETE, Action.UPDATE}
-        for state in (State.ACTIVE, State.STOPPED, State.ERROR)
+        (state, Task.REBOOTING): ANY_TIME
+        for state in (State.ACTIVE, State.STOPPED, State.PAUSED, State.SUSPENDED)
     },
     **{
-        (state, Task.DELETING): {Action.DELETE}
-        for state in (State.REQUESTED, State.BUILDING, State.ACTIVE, State.STOPPED, State.ERROR)
+        (state, Task.EVACUATING): ANY_TIME
+        for state in (
+            State.ACTIVE, State.STOPPED, State.PAUSED, State.SUSPENDED, State.ERROR,
+        )
     },
-}
+    **{(state, Task.DELETING): {Action.DELETE} for state in set(State) - {State.DELETED}},
+}  # fmt: skip
 
 
 def reason_of(standing: Standing) -> str:

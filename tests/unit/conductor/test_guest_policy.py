@@ -21,9 +21,17 @@ SEEN: dict[Sight, dict[str, object]] = {
     Sight.UNSEEN: {"power": Power.PENDING, "applied_generation": 0},
     Sight.RUNNING: {"power": Power.RUNNING},
     Sight.OFF: {"power": Power.OFF},
+    Sight.PAUSED: {"power": Power.PAUSED},
+    Sight.SUSPENDED: {"power": Power.SUSPENDED},
     Sight.CRASHED: {"power": Power.CRASHED},
     Sight.LOST: {"power": Power.CRASHED, "failure": ("GUEST_LOST", "nothing is left")},
     Sight.ABSENT: {"power": Power.OFF, "absent": True, "failure": ("X", "y")},
+}
+RESTS = {
+    State.ACTIVE: Power.RUNNING,
+    State.STOPPED: Power.OFF,
+    State.PAUSED: Power.PAUSED,
+    State.SUSPENDED: Power.SUSPENDED,
 }
 
 
@@ -34,8 +42,8 @@ def situation(state: State) -> Situation:
     row = replace(
         before.instance,
         standing=Standing(state, Task.SPAWNING if building else Task.NONE),
-        power={State.ACTIVE: Power.RUNNING, State.STOPPED: Power.OFF}.get(state, Power.PENDING),
-        wanted=replace(before.instance.wanted, run=state is not State.STOPPED),
+        power=RESTS.get(state, Power.PENDING),
+        wanted=replace(before.instance.wanted, power=RESTS.get(state, Power.RUNNING)),
     )
     operation = before.operation if building else None
     return Situation(row, operation, (claim(row),))
@@ -60,7 +68,7 @@ def test_what_is_done_is_what_the_table_says(state: State, sight: Sight) -> None
     after = item.instance or now.instance
     assert after.standing.state is (follows.state or state)
     assert after.power is (follows.power or now.instance.power)
-    assert after.wanted.run is (now.instance.wanted.run if follows.run is None else follows.run)
+    assert after.wanted.power is (follows.wish or now.instance.wanted.power)
     assert bool(after.fault) is follows.fault
     assert after.wanted.present, "what an owner has is never wished away"
     released = any(change.act is ClaimAct.REMOVE for change in item.claims)
@@ -96,7 +104,7 @@ def test_a_guest_is_built_once_it_was_seen_made(standing: Standing, role: ClaimR
     """Only then is one that is gone not made anew."""
     row = instance(standing=standing)
     built = is_built(row, replace(claim(row), role=role))
-    made = standing.state in (State.ACTIVE, State.STOPPED)
+    made = standing.state in RESTS
     moves = standing.task.name == "EVACUATING"
     assert built is (role is ClaimRole.HOLDER and made and not moves)
 

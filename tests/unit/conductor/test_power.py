@@ -10,26 +10,45 @@ from services.conductor.logic import lifecycle, steps
 from services.conductor.logic.items import Item
 from services.conductor.logic.rows import Situation
 from services.conductor.logic.step_table import ROWS, Limit
-from services.domain.instance import Action, Power, State, Task
+from services.domain.instance import (
+    SWITCHING_TASKS,
+    Action,
+    Power,
+    Standing,
+    State,
+    Task,
+)
 from services.domain.kinds import HostState
-from services.domain.operation import OperationState, Phase
+from services.domain.operation import OperationState
 from services.domain.trace import Trace
 from tests.unit.conductor.situations import (
-    active,
     applied,
     asked,
     building,
     delete,
+    ready,
     seen,
-    stopped,
     switching,
 )
 
-POWER = (Action.START, Action.STOP, Action.REBOOT)
 ENDS = {
     Action.START: (State.ACTIVE, Power.RUNNING),
     Action.STOP: (State.STOPPED, Power.OFF),
     Action.REBOOT: (State.ACTIVE, Power.RUNNING),
+    Action.HARD_REBOOT: (State.ACTIVE, Power.RUNNING),
+    Action.PAUSE: (State.PAUSED, Power.PAUSED),
+    Action.UNPAUSE: (State.ACTIVE, Power.RUNNING),
+    Action.SUSPEND: (State.SUSPENDED, Power.SUSPENDED),
+    Action.RESUME: (State.ACTIVE, Power.RUNNING),
+}
+POWER = tuple(ENDS)
+REBOOTS = (Action.REBOOT, Action.HARD_REBOOT)
+RESTS = {
+    Power.RUNNING: State.ACTIVE,
+    Power.OFF: State.STOPPED,
+    Power.CRASHED: State.STOPPED,
+    Power.PAUSED: State.PAUSED,
+    Power.SUSPENDED: State.SUSPENDED,
 }
 
 
@@ -41,7 +60,7 @@ def look(situation: Situation, sequence: int = 9, **changes: object) -> Item:
 @pytest.mark.parametrize("action", POWER)
 def test_what_is_asked_is_another_wish_and_a_step(action: Action) -> None:
     """The generation grows by one, the state stays, the task says what is under way."""
-    before = stopped() if action is Action.START else active()
+    before = ready(action)
     item = asked(before, action, 30)
     assert isinstance(item, Item)
     assert item.wants
@@ -49,9 +68,9 @@ def test_what_is_asked_is_another_wish_and_a_step(action: Action) -> None:
     assert row is not None
     assert row.generation == before.instance.generation + 1
     assert row.standing.state is before.instance.standing.state
-    assert row.standing.task.name in ("STARTING", "STOPPING", "REBOOTING")
-    assert row.wanted.run == (action is not Action.STOP)
-    assert row.wanted.boot == before.instance.wanted.boot + (action is Action.REBOOT)
+    assert row.standing.task in SWITCHING_TASKS
+    assert row.wanted.power is ENDS[action][1]
+    assert row.wanted.boot == before.instance.wanted.boot + (action in REBOOTS)
     assert row.wanted.grace_s == 30
     assert item.operations[0].phase.name == row.standing.task.name
     step = steps.next_step(applied(before, item))
@@ -108,13 +127,13 @@ def test_a_guest_that_changed_by_itself_after_the_wish_was_applied_is_as_seen(
 ) -> None:
     """Started, and off again; stopped, and on again: the operation is DONE, the wish follows."""
     situation = switching(action)
-    contrary = Power.RUNNING if action is Action.STOP else Power.CRASHED
+    contrary = Power.CRASHED if ENDS[action][1] is Power.RUNNING else Power.RUNNING
     item = look(situation, power=contrary)
     assert [o.state for o in item.operations] == [OperationState.DONE]
     assert item.wants
     after = applied(situation, item).instance
-    assert after.standing.state is (State.ACTIVE if action is Action.STOP else State.STOPPED)
-    assert after.wanted.run == (action is Action.STOP)
+    assert after.standing.state is RESTS[contrary]
+    assert after.wanted.run == (contrary is Power.RUNNING)
     assert after.generation == situation.instance.generation + 1
     assert after.power is contrary
 
@@ -140,10 +159,9 @@ def test_a_failure_ends_the_operation_with_the_hosts_reason_and_the_wish_follows
     assert item.wants
     row = applied(situation, item).instance
     # A host that has not looked leaves what was known.
-    runs = (before.power if power is Power.PENDING else power) is Power.RUNNING
-    assert row.standing.state is (State.ACTIVE if runs else State.STOPPED)
-    assert row.standing.task is Task.NONE
-    assert row.wanted.run is runs
+    left = before.power if power is Power.PENDING else power
+    assert row.standing == Standing(RESTS[left], Task.NONE)
+    assert row.wanted.power is (Power.OFF if left is Power.CRASHED else left)
     assert row.wanted.boot == before.wanted.boot
     assert row.generation == before.generation + 1
 
@@ -231,4 +249,4 @@ def test_a_step_carries_the_trace_of_its_operation() -> None:
 
 def test_every_phase_of_power_is_a_step() -> None:
     switched = {row.phase for row in ROWS if row.limit is Limit.SWITCHING}
-    assert {Phase.STARTING, Phase.STOPPING, Phase.REBOOTING} == switched
+    assert {task.name for task in SWITCHING_TASKS} == {phase.name for phase in switched}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -32,15 +33,16 @@ from services.domain.instance import Action, Power, State, Task
 from services.domain.kinds import ClaimRole, HostState
 from services.domain.operation import OperationAction, OperationState, Phase
 from tests.unit.conductor.situations import (
+    POWER_OPERATIONS,
     active,
     applied,
     building,
     delete,
     evacuating,
+    ready,
     rebuilding,
     requested,
     seen,
-    stopped,
     switching,
 )
 
@@ -53,10 +55,18 @@ STARTS: dict[tuple[A, Phase], Callable[[], Situation]] = {
     (A.START_INSTANCE, Phase.STARTING): lambda: switching(Action.START),
     (A.STOP_INSTANCE, Phase.STOPPING): lambda: switching(Action.STOP),
     (A.REBOOT_INSTANCE, Phase.REBOOTING): lambda: switching(Action.REBOOT),
+    (A.PAUSE_INSTANCE, Phase.PAUSING): lambda: switching(Action.PAUSE),
+    (A.UNPAUSE_INSTANCE, Phase.UNPAUSING): lambda: switching(Action.UNPAUSE),
+    (A.SUSPEND_INSTANCE, Phase.SUSPENDING): lambda: switching(Action.SUSPEND),
+    (A.RESUME_INSTANCE, Phase.RESUMING): lambda: switching(Action.RESUME),
     (A.EVACUATE_INSTANCE, Phase.PLACING): evacuating,
     (A.EVACUATE_INSTANCE, Phase.BUILDING): rebuilding,
 }
-BEFORE = {A.START_INSTANCE: stopped, A.STOP_INSTANCE: active, A.REBOOT_INSTANCE: active}
+BEFORE = {
+    operation: partial(ready, action)
+    for action, operation in POWER_OPERATIONS.items()
+    if action is not Action.HARD_REBOOT
+}
 KINDS: dict[StepKind, object] = {
     StepKind.PLACE: steps.Place,
     StepKind.COMMAND: steps.Command,
@@ -188,7 +198,7 @@ def test_what_fails_at_a_step_for_good_is_undone_to_the_start(row: Row) -> None:
     if row.action in BEFORE:
         was = BEFORE[row.action]().instance
         assert after.instance.standing == was.standing
-        assert after.instance.wanted.run == was.wanted.run
+        assert after.instance.wanted.power is was.wanted.power
         assert after.instance.generation > situation.instance.generation
         assert isinstance(steps.next_step(after), steps.Command), "its host hears of it"
         return

@@ -639,10 +639,11 @@ class Spec(_message.Message):
     SSH_PUBLIC_KEYS_FIELD_NUMBER: _builtins.int
     USER_DATA_FIELD_NUMBER: _builtins.int
     GRACE_S_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
     present: _builtins.bool
     """Whether the guest shall exist on the host; if not, all of it is erased."""
     run: _builtins.bool
-    """Whether the guest shall execute."""
+    """Whether the guest shall execute; agents that do not know `power` go by this."""
     boot: _builtins.int
     """Counts the wanted boots, from 1."""
     project_id: _builtins.str
@@ -659,6 +660,8 @@ class Spec(_message.Message):
     """For the config drive, at most 8 KiB."""
     grace_s: _builtins.int
     """How long the guest may take to shut down by itself when it must go off or boot anew, in seconds; 0 switches it off at once."""
+    power: _instance_pb2.InstancePower.ValueType
+    """How the guest shall be: RUNNING, OFF, PAUSED or SUSPENDED. Unspecified in what older releases wrote: then `run` says it."""
     @_builtins.property
     def image(self) -> Global___ImageReference:
         """What to start from."""
@@ -682,10 +685,11 @@ class Spec(_message.Message):
         ssh_public_keys: _abc.Iterable[_builtins.str] | None = ...,
         user_data: _builtins.bytes = ...,
         grace_s: _builtins.int = ...,
+        power: _instance_pb2.InstancePower.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "disk_gib", b"disk_gib", "grace_s", b"grace_s", "image", b"image", "memory_mib", b"memory_mib", "name", b"name", "present", b"present", "project_id", b"project_id", "run", b"run", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data", "vcpus", b"vcpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot", b"boot", "disk_gib", b"disk_gib", "grace_s", b"grace_s", "image", b"image", "memory_mib", b"memory_mib", "name", b"name", "power", b"power", "present", b"present", "project_id", b"project_id", "run", b"run", "ssh_public_keys", b"ssh_public_keys", "user_data", b"user_data", "vcpus", b"vcpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -198,6 +198,10 @@ class Mutation(_message.Message):
     UPDATE_QUOTA_FIELD_NUMBER: _builtins.int
     CANCEL_OPERATION_FIELD_NUMBER: _builtins.int
     EVACUATE_INSTANCE_FIELD_NUMBER: _builtins.int
+    PAUSE_INSTANCE_FIELD_NUMBER: _builtins.int
+    UNPAUSE_INSTANCE_FIELD_NUMBER: _builtins.int
+    SUSPEND_INSTANCE_FIELD_NUMBER: _builtins.int
+    RESUME_INSTANCE_FIELD_NUMBER: _builtins.int
     FENCE_HOST_FIELD_NUMBER: _builtins.int
     REMOVE_HOST_FIELD_NUMBER: _builtins.int
     DISCARD_GUEST_FIELD_NUMBER: _builtins.int
@@ -294,6 +298,22 @@ class Mutation(_message.Message):
         """An instance of a dead host to build elsewhere."""
 
     @_builtins.property
+    def pause_instance(self) -> _instance_pb2.PauseInstanceRequest:
+        """An instance to freeze."""
+
+    @_builtins.property
+    def unpause_instance(self) -> _instance_pb2.UnpauseInstanceRequest:
+        """A frozen instance to let go on."""
+
+    @_builtins.property
+    def suspend_instance(self) -> _instance_pb2.SuspendInstanceRequest:
+        """An instance whose memory goes to disk."""
+
+    @_builtins.property
+    def resume_instance(self) -> _instance_pb2.ResumeInstanceRequest:
+        """A suspended instance to let go on."""
+
+    @_builtins.property
     def fence_host(self) -> _host_pb2.FenceHostRequest:
         """A host to be known as dead."""
 
@@ -334,17 +354,21 @@ class Mutation(_message.Message):
         update_quota: _quota_pb2.UpdateQuotaRequest | None = ...,
         cancel_operation: _operation_pb2.CancelOperationRequest | None = ...,
         evacuate_instance: _instance_pb2.EvacuateInstanceRequest | None = ...,
+        pause_instance: _instance_pb2.PauseInstanceRequest | None = ...,
+        unpause_instance: _instance_pb2.UnpauseInstanceRequest | None = ...,
+        suspend_instance: _instance_pb2.SuspendInstanceRequest | None = ...,
+        resume_instance: _instance_pb2.ResumeInstanceRequest | None = ...,
         fence_host: _host_pb2.FenceHostRequest | None = ...,
         remove_host: _host_pb2.RemoveHostRequest | None = ...,
         discard_guest: _audit_pb2.DiscardGuestRequest | None = ...,
         trace: _resource_pb2.Trace | None = ...,
         time_left_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "discard_guest", b"discard_guest", "enable_host", b"enable_host", "evacuate_instance", b"evacuate_instance", "fence_host", b"fence_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "remove_host", b"remove_host", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "discard_guest", b"discard_guest", "enable_host", b"enable_host", "evacuate_instance", b"evacuate_instance", "fence_host", b"fence_host", "pause_instance", b"pause_instance", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "remove_host", b"remove_host", "resume_instance", b"resume_instance", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "suspend_instance", b"suspend_instance", "trace", b"trace", "unpause_instance", b"unpause_instance", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "discard_guest", b"discard_guest", "enable_host", b"enable_host", "evacuate_instance", b"evacuate_instance", "fence_host", b"fence_host", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "remove_host", b"remove_host", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "time_left_ms", b"time_left_ms", "trace", b"trace", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batched_create", b"batched_create", "caller", b"caller", "cancel_operation", b"cancel_operation", "create_flavor", b"create_flavor", "create_instance", b"create_instance", "create_key_pair", b"create_key_pair", "create_project", b"create_project", "delete_flavor", b"delete_flavor", "delete_image", b"delete_image", "delete_instance", b"delete_instance", "delete_key_pair", b"delete_key_pair", "delete_project", b"delete_project", "disable_host", b"disable_host", "discard_guest", b"discard_guest", "enable_host", b"enable_host", "evacuate_instance", b"evacuate_instance", "fence_host", b"fence_host", "pause_instance", b"pause_instance", "reboot_instance", b"reboot_instance", "register_image", b"register_image", "remove_host", b"remove_host", "resume_instance", b"resume_instance", "start_instance", b"start_instance", "stop_instance", b"stop_instance", "suspend_instance", b"suspend_instance", "time_left_ms", b"time_left_ms", "trace", b"trace", "unpause_instance", b"unpause_instance", "update_instance", b"update_instance", "update_project", b"update_project", "update_quota", b"update_quota", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["create_instance", "delete_instance", "create_flavor", "delete_flavor", "register_image", "delete_image", "batched_create", "update_instance", "start_instance", "stop_instance", "reboot_instance", "enable_host", "disable_host", "create_key_pair", "delete_key_pair", "create_project", "update_project", "delete_project", "update_quota", "cancel_operation", "evacuate_instance", "fence_host", "remove_host", "discard_guest"]  # noqa: Y015
+    _WhichOneofReturnType_wish: _TypeAlias = _typing.Literal["create_instance", "delete_instance", "create_flavor", "delete_flavor", "register_image", "delete_image", "batched_create", "update_instance", "start_instance", "stop_instance", "reboot_instance", "enable_host", "disable_host", "create_key_pair", "delete_key_pair", "create_project", "update_project", "delete_project", "update_quota", "cancel_operation", "evacuate_instance", "pause_instance", "unpause_instance", "suspend_instance", "resume_instance", "fence_host", "remove_host", "discard_guest"]  # noqa: Y015
     _WhichOneofArgType_wish: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_wish) -> _WhichOneofReturnType_wish | None: ...
 

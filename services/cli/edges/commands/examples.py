@@ -28,6 +28,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "stead instance reboot web --wait",
         "stead instance reboot web --hard",
     ),
+    "instance pause": ("stead instance pause web --wait",),
+    "instance unpause": ("stead instance unpause web --wait",),
+    "instance suspend": ("stead instance suspend web --wait",),
+    "instance resume": ("stead instance resume web --wait",),
     "instance delete": ("stead instance delete web --wait",),
     "instance console": (
         "stead instance console web",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from services.cli.edges.commands import instance_change as change
+from services.cli.edges.commands import instance_hold as hold
 from services.cli.edges.commands import instance_look as look
 from services.cli.edges.commands.examples import taught
 from services.cli.edges.commands.flags import group
@@ -18,6 +19,10 @@ _VERBS: dict[str, Callable[..., None]] = {
     "start": change.start,
     "stop": change.stop,
     "reboot": change.reboot,
+    "pause": hold.pause,
+    "unpause": hold.unpause,
+    "suspend": hold.suspend,
+    "resume": hold.resume,
     "evacuate": change.evacuate,
     "delete": change.delete,
     "console": console,

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import resource
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ from services.compute.flows.ports import (
     StepFailed,
 )
 from services.compute.logic.guest import Claim, Guest, Identity, Notes
-from services.domain.instance import Power
+from services.domain.instance import ALIVE, Power
 from services.domain.kinds import Architecture, Hypervisor, ImageKind
 from services.domain.resources import Resources
 
@@ -103,6 +103,8 @@ class FakeDriver:
             console_input=True,
             config_drive=False,
             graceful_stop=True,
+            pause=True,
+            suspend=True,
         )
 
     async def capacity(self) -> Resources:
@@ -154,8 +156,26 @@ class FakeDriver:
         await self._step(identity.claim, "start", guest.name)
         # Somebody may have typed into it meanwhile, or it switched itself off.
         guest = self._prepared(identity.claim)
-        if guest.power != Power.RUNNING:
+        if not guest.incarnation:
             self._put(guest.started())
+
+    async def pause_guest(self, identity: Identity) -> None:
+        """Freezes: it says nothing and takes no keys."""
+        await self._turn(identity.claim, "pause", (Power.RUNNING,), Power.PAUSED)
+
+    async def unpause_guest(self, identity: Identity) -> None:
+        """Goes on."""
+        await self._turn(identity.claim, "unpause", (Power.PAUSED,), Power.RUNNING)
+
+    async def suspend_guest(self, identity: Identity) -> None:
+        """Off, and remembered to be in the midst of a run."""
+        await self._turn(identity.claim, "suspend", (*ALIVE,), Power.SUSPENDED)
+
+    async def resume_guest(self, identity: Identity) -> None:
+        """Goes on in the same run."""
+        if not self._prepared(identity.claim).incarnation:
+            raise StepFailed("MEMORY_NOT_KEPT", "nothing is kept of the guest's memory")
+        await self._turn(identity.claim, "resume", (Power.SUSPENDED,), Power.RUNNING)
 
     async def mark_applied(self, identity: Identity, generation: int) -> None:
         """Writes the generation into the journal."""
@@ -183,7 +203,7 @@ class FakeDriver:
     async def stop_guest(self, identity: Identity) -> None:
         """Switches off."""
         guest = self._guest(identity.claim)
-        if guest is None or guest.power != Power.RUNNING:
+        if guest is None or not guest.incarnation:
             return
         await self._step(identity.claim, "stop", guest.name)
         self._put(replace(self._prepared(identity.claim), power=Power.OFF.value))
@@ -249,6 +269,12 @@ class FakeDriver:
         if guest is None or guest.power != Power.RUNNING:
             raise StepFailed("CONSOLE_NOT_READY", "the guest does not run")
         self._put(guest.after(content))
+
+    async def _turn(self, claim: Claim, kind: str, before: Collection[Power], to: Power) -> None:
+        await self._step(claim, kind, self._prepared(claim).name)
+        guest = self._prepared(claim)
+        if guest.power in before:
+            self._put(guest.turned(to))
 
     async def _step(self, claim: Claim, kind: str, name: str) -> None:
         if self._faults.delay_s > 0:

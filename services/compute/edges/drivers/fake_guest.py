@@ -54,7 +54,7 @@ class FakeGuest:
     @property
     def incarnation(self) -> str:
         """Names this run of it."""
-        return str(self.starts) if self.power == Power.RUNNING else ""
+        return "" if self.power in (Power.OFF, Power.CRASHED) else str(self.starts)
 
     def seen(self) -> Guest:
         """The guest as a driver tells of it."""
@@ -91,3 +91,7 @@ class FakeGuest:
         line = f"STEAD-GUEST name={self.name} id={self.instance_id}\n"
         on = replace(self, power=Power.RUNNING.value, starts=self.starts + 1, typed="")
         return on.said(line.encode().decode("latin-1"))
+
+    def turned(self, power: Power) -> "FakeGuest":
+        """The guest after it was frozen or suspended, or went on."""
+        return replace(self, power=power.value)

@@ -17,6 +17,7 @@ from services.conductor.logic.rows import (
     OperationRow,
     Wanted,
 )
+from services.domain.instance import Power
 from services.domain.kinds import Architecture, ImageKind
 from services.domain.operation import OperationAction, OperationState, Phase
 from services.domain.trace import Trace
@@ -42,6 +43,7 @@ def spec_of(row: InstanceRow) -> compute_pb2.Spec:
     return compute_pb2.Spec(
         present=wanted.present,
         run=wanted.run,
+        power=wanted.power.value,  # type: ignore[arg-type]  # numbers are those of the contract
         boot=wanted.boot,
         project_id=row.project_id,
         name=row.name,
@@ -64,7 +66,7 @@ def wanted_from(spec: compute_pb2.Spec) -> Wanted:
     """What is wanted, from its stored form."""
     return Wanted(
         present=spec.present,
-        run=spec.run,
+        power=power_from(spec),
         boot=spec.boot,
         image=ImageReference(
             spec.image.digest,
@@ -76,6 +78,13 @@ def wanted_from(spec: compute_pb2.Spec) -> Wanted:
         user_data=spec.user_data,
         grace_s=spec.grace_s,
     )
+
+
+def power_from(spec: compute_pb2.Spec) -> Power:
+    """How the guest shall be; older releases wrote only whether it shall run."""
+    if spec.power:
+        return Power(spec.power)
+    return Power.RUNNING if spec.run else Power.OFF
 
 
 def instance_body(row: InstanceRow) -> bytes:

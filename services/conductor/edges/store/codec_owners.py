@@ -9,6 +9,7 @@ from stead.v1 import host_pb2, project_pb2
 
 from services.conductor.edges.store.codec import seconds, timestamp
 from services.conductor.logic.rows import Fence, HostRow, ProjectRow
+from services.domain.instance import Action
 from services.domain.kinds import FenceKind, HostState
 from services.domain.resources import Overcommit, QuotaAmounts, Resources
 
@@ -80,7 +81,15 @@ def host_from(
         created_at_s=seconds(message.create_time),
         disabled_reason=message.disabled_reason,
         fence=_fence_from(message.fence) if message.HasField("fence") else None,
+        lacks=_lacks(message.capabilities),
     )
+
+
+def _lacks(capabilities: host_pb2.DriverCapabilities) -> frozenset[Action]:
+    """What an agent does not say that it can do, it cannot."""
+    can_pause, can_suspend = capabilities.pause, capabilities.suspend
+    pausing = frozenset() if can_pause else frozenset({Action.PAUSE, Action.UNPAUSE})
+    return pausing | (frozenset() if can_suspend else frozenset({Action.SUSPEND, Action.RESUME}))
 
 
 def _fence_from(message: host_pb2.HostFence) -> Fence:

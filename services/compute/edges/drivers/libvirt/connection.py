@@ -48,14 +48,14 @@ class Connection:
         self._listeners: set[asyncio.Queue[str]] = set()
         _start_event_thread()
 
-    async def call(self, work: Callable[[Any], T]) -> T:
+    async def call(self, work: Callable[[Any], T], within_s: float = CALL_S) -> T:
         """What `work(virConnect)` answers, in a thread.
 
         Raises Unavailable (HYPERVISOR_UNREACHABLE), TimeoutError, or what `work` raises.
         """
         if self._closed:
             raise Unavailable("HYPERVISOR_UNREACHABLE", "the connection to libvirtd is closed")
-        return await ended(self._loop.run_in_executor(self._threads, self._run, work), CALL_S)
+        return await ended(self._loop.run_in_executor(self._threads, self._run, work), within_s)
 
     async def keep_open(self) -> None:
         """Opens the connection again if it was lost and libvirtd is there; else says nothing."""

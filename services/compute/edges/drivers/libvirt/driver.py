@@ -5,7 +5,6 @@ in a thread.
 """
 
 import asyncio
-import errno
 import platform
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,29 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from services.compute.edges.drivers.config_drive import write_config_drive
-from services.compute.edges.drivers.libvirt import domains
+from services.compute.edges.drivers.libvirt import domain_switch, domains
 from services.compute.edges.drivers.libvirt.capacity import capacity
 from services.compute.edges.drivers.libvirt.choice import Choice, choose
-from services.compute.edges.drivers.libvirt.connection import Connection, ended
+from services.compute.edges.drivers.libvirt.connection import CALL_S, Connection, ended
 from services.compute.edges.drivers.libvirt.console_log import read_from, read_log
-from services.compute.edges.drivers.libvirt.domain_xml import BackingImage, Machine, domain_xml
 from services.compute.edges.drivers.libvirt.guest_folder import (
     GuestFolder,
     begun_guests,
     guest_folders,
     remove_empty_folders,
-    whole_file,
 )
-from services.compute.edges.drivers.libvirt.guest_metadata import (
-    GuestMetadata,
-    checked,
-    domain_name_start,
-)
-from services.compute.edges.drivers.libvirt.kernel_image import unpack_kernel
+from services.compute.edges.drivers.libvirt.guest_maker import GuestMaker
+from services.compute.edges.drivers.libvirt.guest_metadata import checked, domain_name_start
 from services.compute.edges.drivers.libvirt.keyboard import TerminalKeyboard
 from services.compute.edges.drivers.libvirt.kvm_probe import kvm_answer
-from services.compute.edges.drivers.libvirt.qemu_img import make_disk
 from services.compute.flows.console_ports import ConsoleLog, ConsolePiece, Keyboard
 from services.compute.flows.ports import (
     Capabilities,
@@ -55,6 +46,8 @@ from services.domain.resources import Resources
 T = TypeVar("T")
 
 FILES_S = 180.0
+# For a memory to go to disk or come from it.
+MEMORY_S = 600.0
 LOOK_FOR_LIBVIRTD_S = 5.0
 
 _ARCHITECTURES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64}
@@ -81,6 +74,7 @@ class LibvirtDriver:
         self._cloud_id = cloud_id
         self._state_dir = state_dir
         self._architecture = _ARCHITECTURES[platform.machine()]
+        self._maker = GuestMaker(state_dir, choice.hypervisor, self._architecture)
         self._capabilities: Capabilities | None = None
 
     async def capabilities(self) -> Capabilities:
@@ -97,6 +91,8 @@ class LibvirtDriver:
                 console_input=True,
                 config_drive=True,
                 graceful_stop=True,
+                pause=True,
+                suspend=True,
             )
         return self._capabilities
 
@@ -128,14 +124,30 @@ class LibvirtDriver:
         """Disk, config drive, definition; raises Conflict if the place is another claim's."""
         self._own(identity)
         if not await self._connection.call(partial(domains.domain_exists, identity=identity)):
-            description = await self._in_thread(partial(self._make_files, identity, spec, image))
+            description = await self._in_thread(partial(self._maker.make, identity, spec, image))
             await self._connection.call(
                 partial(domains.domain_define, identity=identity, description=description)
             )
 
     async def start_guest(self, identity: Identity) -> None:
         """Raises NotFound if it is not prepared."""
-        await self._connection.call(partial(domains.domain_start, identity=self._own(identity)))
+        await self._switch(domain_switch.domain_start, identity)
+
+    async def pause_guest(self, identity: Identity) -> None:
+        """Raises NotFound if it is not prepared."""
+        await self._switch(domain_switch.domain_pause, identity)
+
+    async def unpause_guest(self, identity: Identity) -> None:
+        """Raises NotFound if it is not prepared."""
+        await self._switch(domain_switch.domain_unpause, identity)
+
+    async def suspend_guest(self, identity: Identity) -> None:
+        """Its memory goes to a file of libvirt's; raises NotFound if it is not prepared."""
+        await self._switch(domain_switch.domain_suspend, identity, MEMORY_S)
+
+    async def resume_guest(self, identity: Identity) -> None:
+        """From that file; raises NotFound if it is not prepared."""
+        await self._switch(domain_switch.domain_resume, identity, MEMORY_S)
 
     async def mark_applied(self, identity: Identity, generation: int) -> None:
         """Raises NotFound if it is not prepared."""
@@ -151,13 +163,11 @@ class LibvirtDriver:
 
     async def ask_guest_to_stop(self, identity: Identity) -> None:
         """By ACPI."""
-        await self._connection.call(
-            partial(domains.domain_ask_to_stop, identity=self._own(identity))
-        )
+        await self._switch(domain_switch.domain_ask_to_stop, identity)
 
     async def stop_guest(self, identity: Identity) -> None:
         """At once, as if the plug were pulled."""
-        await self._connection.call(partial(domains.domain_stop, identity=self._own(identity)))
+        await self._switch(domain_switch.domain_stop, identity)
 
     async def erase_guest(self, identity: Identity) -> None:
         """Definition first, so that nothing starts on half its files; Conflict while it runs."""
@@ -210,51 +220,15 @@ class LibvirtDriver:
         """Guests run on."""
         await self._connection.close()
 
+    async def _switch(
+        self, turn: Callable[..., None], identity: Identity, within_s: float = CALL_S
+    ) -> None:
+        await self._connection.call(partial(turn, identity=self._own(identity)), within_s)
+
     def _own(self, identity: Identity) -> Identity:
         if identity.cloud_id != self._cloud_id:
             raise ValueError(f"not a guest of cloud {self._cloud_id}: {identity}")
         return checked(identity)
-
-    def _make_files(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
-        try:
-            return self._describe(identity, spec, image)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StepFailed("STORAGE_FULL", "the host has no room for the guest") from error
-            raise
-        except ValueError as error:
-            raise StepFailed("GUEST_UNSUPPORTED", str(error)) from error
-
-    def _describe(self, identity: Identity, spec: GuestSpec, image: ImageFile) -> str:
-        if image.architecture is not self._architecture:
-            raise StepFailed(
-                "ARCHITECTURE_UNSUPPORTED", f"the image is for {image.architecture.name}"
-            )
-        folder = GuestFolder(self._state_dir, identity.instance_id)
-        folder.claim(identity)
-        direct_boot = backing = None
-        if image.kind is ImageKind.KERNEL:
-            direct_boot = unpack_kernel(self._state_dir, image.path)
-        else:
-            backing = BackingImage(image.path.absolute(), image.kind)
-        if not folder.disk.exists():
-            with whole_file(folder.disk) as path:
-                make_disk(path, spec.resources.disk_gib, backing)
-        with whole_file(folder.config_drive) as path:
-            write_config_drive(path, identity.instance_id, spec)
-        machine = Machine(
-            metadata=GuestMetadata(identity, applied_generation=0),
-            hypervisor=self._choice.hypervisor,
-            architecture=image.architecture,
-            vcpus=spec.resources.vcpus,
-            memory_mib=spec.resources.memory_mib,
-            disk=folder.disk,
-            config_drive=folder.config_drive,
-            console_log=folder.console_log,
-            direct_boot=direct_boot,
-            backing=backing,
-        )
-        return domain_xml(machine)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await ended(asyncio.get_running_loop().run_in_executor(None, work), FILES_S)
