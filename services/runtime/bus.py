@@ -21,6 +21,7 @@ MESSAGE_BYTES_MAX = 256 * 1024
 PENDING_MESSAGES_MAX = 16_384
 PENDING_BYTES_MAX = 32 * 1024 * 1024
 STOP_S = 1.0
+TOLD_EVERY_S = 60.0
 
 Item = TypeVar("Item")
 
@@ -80,24 +81,32 @@ class Bus:
         await self._client.close()
 
 
-async def connect(url: str, *, name: str, credential: tuple[str, str] | None) -> Bus:
-    """Connects, waiting until the server is there; afterwards reconnects for ever."""
-    logged = ""
+class Troubles:
+    """Logs what troubles the bus, each kind once in `TOLD_EVERY_S`: one who is too slow has the
+    same trouble with every message, and the next outage must be told again.
+    """
 
-    async def on_error(error: Exception) -> None:
-        # One who is too slow has the same trouble with every message.
-        nonlocal logged
-        if type(error).__name__ != logged:
-            logged = type(error).__name__
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._told_at: dict[str, float] = {}
+
+    async def tell(self, error: Exception) -> None:
+        """Logs it, unless one of its kind was just told."""
+        kind, now = type(error).__name__, self._now()
+        if now - self._told_at.get(kind, -TOLD_EVERY_S) >= TOLD_EVERY_S:
+            self._told_at[kind] = now
             logger().warning("bus trouble", error=repr(error))
 
+
+async def connect(url: str, *, name: str, credential: tuple[str, str] | None) -> Bus:
+    """Connects, waiting until the server is there; afterwards reconnects for ever."""
     user, password = credential or (None, None)
     client = await nats.connect(
         url,
         name=name,
         user=user,
         password=password,
-        error_cb=on_error,
+        error_cb=Troubles(asyncio.get_running_loop().time).tell,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,
         ping_interval=5,

@@ -16,6 +16,7 @@ from services.conductor.logic.operations import dated
 from services.conductor.logic.paces import USUAL_PACES, Paces
 from services.conductor.logic.step_table import USUAL_DEADLINES, Deadlines
 from services.conductor.logic.weight import weight_of
+from services.domain.reasons import REASONS
 from services.runtime.lane import Lane
 
 # A round of dry runs holds what a commit needs: it is small, and while commits wait it lets them by
@@ -135,4 +136,6 @@ def _ended(items: Sequence[Item], outcomes: Sequence[Outcome]) -> Iterator[tuple
             for operation in item.operations:
                 if operation.finished:
                     reason = operation.fault.reason if operation.fault else ""
-                    yield operation.action.name, operation.state.name, reason
+                    # A host may give any: what is counted by it must not grow without end.
+                    known = reason if not reason or reason in REASONS else "OTHER"
+                    yield operation.action.name, operation.state.name, known
