@@ -32,6 +32,7 @@ from services.conductor.flows.accept_project import ProjectAcceptor
 from services.conductor.flows.advance import RECONCILE_EVERY_S, Advancer
 from services.conductor.flows.answer import Answerer
 from services.conductor.flows.audit import Auditor
+from services.conductor.flows.audit_ports import AuditReads
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
 from services.conductor.flows.fence import Fencer
@@ -116,7 +117,7 @@ def _acceptors(
     advancer: Advancer,
     *,
     bodies: MessageBodies,
-    inventorist: Inventorist,
+    audits: AuditReads,
 ) -> Acceptors:
     return Acceptors(
         instances=InstanceAcceptor(acceptance, advancer),
@@ -124,7 +125,7 @@ def _acceptors(
         catalog=CatalogAcceptor(acceptance),
         projects=ProjectAcceptor(acceptance, settings.usual_limits()),
         hosts=HostAcceptor(acceptance, lease_s=settings.lease_s),
-        guests=GuestAcceptor(acceptance, inventorist),
+        guests=GuestAcceptor(acceptance, audits),
         evacuations=EvacuationAcceptor(acceptance, advancer),
         cancels=CancelAcceptor(acceptance, bodies),
     )
@@ -135,7 +136,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
     store: Store,
     nats: Bus,
     *,
-    inventorist: Inventorist,
+    audits: AuditReads,
     clock: Clock,
     ids: Ids,
     fences: FenceDriver | None,
@@ -151,7 +152,7 @@ def join(  # noqa: PLR0913  # all that a conductor is joined over
         ids=ids,
         answers=Answerer(store, bodies, usual),
     )
-    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, inventorist=inventorist)
+    acceptors = _acceptors(settings, acceptance, advancer, bodies=bodies, audits=audits)
     observer = Observer(store, committer, advancer, clock)
     leaser = Leaser(store, committer, clock, lease_s=settings.lease_s)
     reader = Reader(store, bodies, usual)
@@ -218,13 +219,13 @@ async def main(stop: asyncio.Event) -> None:
         stack.push_async_callback(store.close)
         nats = NatsBus(connection, cloud)
         audits = store.audits
-        inventorist = Inventorist(audits, nats)
         parts = join(
-            settings, store, nats, inventorist=inventorist, clock=WallClock(), ids=NewIds(),
+            settings, store, nats, audits=audits, clock=WallClock(), ids=NewIds(),
             fences=_fences(settings),
         )  # fmt: skip
         add_figures(meters, store.operations_count, parts.ended)
         add_host_figures(meters, parts.host_states)
+        inventorist = Inventorist(audits, nats)
         auditing = AuditFlows(inventorist, Auditor(audits, inventorist))
         servicer = AuditingServicer(parts.flows, store, cloud, auditing)
         server = rpc.server()

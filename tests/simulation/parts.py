@@ -165,11 +165,11 @@ async def run_conductor(around: Surroundings, being: Being, server: Server) -> N
     store: Any = simulated
     cloud = CloudIdentity(CLOUD_ID, simulated.history_id)
     nats = NatsBus(_bus(around, being), cloud)
-    inventorist = Inventorist(store, nats)
     parts = conductor_main.join(
-        settings, store, nats, inventorist=inventorist, clock=RowClock(around.loop), ids=around.ids,
+        settings, store, nats, audits=store, clock=RowClock(around.loop), ids=around.ids,
         fences=around.switch,
     )  # fmt: skip
+    inventorist = Inventorist(store, nats)
     auditing = AuditFlows(inventorist, Auditor(store, inventorist))
     servicer = AuditingServicer(parts.flows, store, cloud, auditing)
     conductor_pb2_grpc.add_ConductorServiceServicer_to_server(servicer, _any(server))

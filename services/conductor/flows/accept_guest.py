@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.conductor.flows.accept import Acceptance, missing
 from services.conductor.flows.answer import Accepted, Asked
-from services.conductor.flows.inventory import Inventorist
+from services.conductor.flows.audit_ports import Inventories
 from services.conductor.logic.audit_facts import GuestFact
 from services.conductor.logic.items import ClaimAct, ClaimChange, Item
 from services.conductor.logic.operations import About
@@ -29,9 +29,9 @@ class GuestOnHost:
 class GuestAcceptor:
     """Turns wishes about unknown guests into commits."""
 
-    def __init__(self, acceptance: Acceptance, inventorist: Inventorist) -> None:
+    def __init__(self, acceptance: Acceptance, inventories: Inventories) -> None:
         self._acceptance = acceptance
-        self._inventorist = inventorist
+        self._inventories = inventories
 
     async def discard(self, asked: Asked, guest: GuestOnHost) -> Accepted:
         """Records that it may go. Raises NotFound (HOST_NOT_FOUND, GUEST_NOT_REPORTED), WrongState
@@ -54,11 +54,11 @@ class GuestAcceptor:
         return await self._acceptance.accept(asked, ResourceKind.HOST, decide)
 
     async def _found(self, guest: GuestOnHost) -> GuestFact:
-        # What was just erased stands in what the host said before.
-        look = await self._inventorist.newest(guest.host_id) if is_host_id(guest.host_id) else None
-        if look is None:
+        known = [guest.host_id] if is_host_id(guest.host_id) else []
+        looks = await self._inventories.host_looks_read(known)
+        if not looks:
             raise missing(ResourceKind.HOST, guest.host_id)
-        found = next((g for g in look.guests if _is(g, guest) and g.power is not None), None)
+        found = next((g for g in looks[0].guests if _is(g, guest)), None)
         if found is None:
             raise NotFound(
                 "GUEST_NOT_REPORTED",

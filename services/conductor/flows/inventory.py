@@ -62,18 +62,6 @@ class Inventorist:
         still = {guest.key: guest for guest in again}
         return [still[guest.key] for guest in found if guest.key in still], more
 
-    async def newest(self, host_id: str) -> HostLook | None:
-        """The host with its guests as they are now or, where it does not say in time or cannot be
-        heard, as it told last; None where there is none.
-        """
-        found = await self._store.host_looks_read([host_id])
-        if not found:
-            return None
-        (known,) = found
-        give_up_at = self._now() + min(LIST_ANSWER_S, self._answer_s)
-        heard = await self._heard_after({host_id: known.head_revision}, give_up_at)
-        return next(iter(await self._store.host_looks_read(heard)), known) if heard else known
-
     async def looked_after(self, hosts: Mapping[str, int]) -> dict[str, HostLook]:
         """Looks at hosts whose guests were listed after the commit given for each; one that does
         not say so in time, or cannot be heard, is left out.

@@ -27,7 +27,6 @@ from services.conductor.flows.answer import Answerer, Asked
 from services.conductor.flows.commit import Committer
 from services.conductor.flows.decide import Decider
 from services.conductor.flows.greet import Greeter, Hello
-from services.conductor.flows.inventory import Inventorist
 from services.conductor.flows.lease import Leaser
 from services.conductor.flows.observe import Observer
 from services.conductor.flows.ports import Bus, CloudIdentity
@@ -86,13 +85,6 @@ class Ids:
         return new_id()
 
 
-class Deaf:
-    """Hosts that are asked what they have and say nothing."""
-
-    async def ask_inventory(self, host_id: str, incarnation: int, revision: int) -> None:
-        """Nobody hears it."""
-
-
 class Conductor:
     """The flows of one conductor, joined as its __main__ joins them."""
 
@@ -115,7 +107,7 @@ class Conductor:
         self.catalog = CatalogAcceptor(self.acceptance)
         self.projects = ProjectAcceptor(self.acceptance, usual)
         self.hosts = HostAcceptor(self.acceptance)
-        self.guests = GuestAcceptor(self.acceptance, Inventorist(self.store.audits, Deaf(), 0.0))
+        self.guests = GuestAcceptor(self.acceptance, self.store.audits)
         self.evacuations = EvacuationAcceptor(self.acceptance, self.advancer)
         self.cancels = CancelAcceptor(self.acceptance, bodies)
         self.reader = Reader(self.store, bodies, usual)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 from stead.internal.v1 import compute_pb2, conductor_pb2
 
 from services.conductor.edges import messages
 from services.conductor.edges.audit_servicer import AuditFlows, AuditingServicer
 from services.conductor.flows.accept_evacuate import EvacuationAcceptor
-from services.conductor.flows.accept_guest import GuestAcceptor, GuestOnHost
+from services.conductor.flows.accept_guest import GuestOnHost
 from services.conductor.flows.audit_ports import Inventory, ReportedGuest
 from services.conductor.flows.decide import Decision
 from services.conductor.flows.inventory import GUESTS_MAX
@@ -159,25 +157,6 @@ async def test_a_guest_goes_by_an_admins_word_and_not_before(place: Place) -> No
         assert [(w.instance_id, w.epoch, w.spec.present) for w in told] == [(stranger, 4, False)]
         assert (await hosts.inventorist().unknown("", START, 9))[0] == []
         assert place.sql("SELECT role, discard, vcpus FROM claim") == "3|t|0"
-
-
-async def test_a_guest_that_was_just_erased_is_not_condemned_anew(place: Place) -> None:
-    """It stands in what its host said before: the host is asked again first."""
-    async with conductor(place.url, Sent()) as made:
-        await made.greeter.greet(hello())
-        hosts, stranger = Hosts(made.store.audits), new_id()
-        hosts.has("h1", (stranger, 4))
-        await hosts.greet("h1")
-        guests = GuestAcceptor(made.acceptance, hosts.inventorist())
-        order = partial(asked, "discard_guest", caller=ADMIN)
-        await guests.discard(order(), GuestOnHost("h1", stranger, 4))
-        del hosts.guests["h1"][stranger, 4]
-        gone = Seen(stranger, 4, "h1", 1, 1, 0, Power.OFF, absent=True)
-        assert await made.observer.observe([gone]) == [ObservationOutcome.APPLIED]
-        with pytest.raises(NotFound) as refused:
-            await guests.discard(order(), GuestOnHost("h1", stranger, 4))
-        assert refused.value.reason == "GUEST_NOT_REPORTED"
-        assert place.sql("SELECT count(*) FROM claim") == "0"
 
 
 async def test_what_a_removed_host_had_is_shown_no_more(place: Place) -> None:
