@@ -30,6 +30,11 @@ from tests.integration.conductor.wishes import (
 
 COPIES = 3
 KILLS = 3
+# Each changes an instance that runs.
+ON_RUNNING = (
+    "delete_instance", "update_instance", "stop_instance", "reboot_instance", "pause_instance",
+    "suspend_instance",
+)  # fmt: skip
 
 
 async def grounds(made: Conductor) -> dict[str, Ground]:
@@ -39,7 +44,7 @@ async def grounds(made: Conductor) -> dict[str, Ground]:
     found: dict[str, Ground] = {}
     for wish in WISHES:
         found[wish] = first
-        if wish in ("delete_instance", "update_instance", "stop_instance", "reboot_instance"):
+        if wish in ON_RUNNING:
             found[wish] = replace(first, active_id=await running(made, wish, ids))
     other = await catalog(made, Resources(1, 50, 1), suffix="-doomed")
     for wish in ("delete_flavor", "delete_image"):

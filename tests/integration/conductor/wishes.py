@@ -27,6 +27,7 @@ from services.conductor.logic.items import Item
 from services.conductor.logic.observation import Seen
 from services.domain.instance import Action, Power
 from services.domain.kinds import HostState
+from services.domain.resources import Resources
 from services.runtime.ids import new_id
 from tests.integration.conductor.flows import (
     IMAGE,
@@ -43,6 +44,8 @@ __all__ = ["KEY", "ME", "WISHES", "Ground", "conductor", "mutation", "prepared",
 ME = conductor_pb2.Caller(subject="me", project_id="p", cloud_admin=True)
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOih1PlrWfSsACUZuhD9P9l043ucltLHPEEjTS9VT9BR me@here"
 DIGEST = "b" * 64
+# Enough for an instance of its own for each wish.
+ROOM = Resources(32, 32_000, 3_200)
 
 
 @dataclass
@@ -78,7 +81,7 @@ async def prepared(made: Conductor) -> Ground:
     instance that ran.
     """
     for host_id in ("h1", "silent", "empty", "dead"):
-        await made.greeter.greet(hello(host_id))
+        await made.greeter.greet(hello(host_id, ROOM))
     ids = await catalog(made)
     waiting = await made.instances.create(asked(), new_instance("waits", ids))
     active_id = await running(made, "runs", ids)
