@@ -99,7 +99,7 @@ def _name(standing: Standing) -> str:
 
 
 def _asked() -> str:
-    heads = [action.name.capitalize() for action in Action]
+    heads = [action.name.capitalize().replace("_", " ") for action in Action]
     lines = [
         f"| state | task | {' | '.join(heads)} | why not |",
         f"| --- | --- |{' --- |' * (len(heads) + 1)}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from services.conductor.flows.accept import Acceptance
 from services.conductor.flows.advance import Advancer
 from services.conductor.flows.answer import Accepted, Asked
-from services.conductor.flows.refuse import not_now
+from services.conductor.flows.refuse import not_now, spoken
 from services.conductor.logic import operations
 from services.conductor.logic.items import Item
 from services.conductor.logic.power import power_asked
@@ -74,6 +74,6 @@ class PowerAcceptor:
         if host is not None and action in host.lacks:
             raise Unsupported(
                 "DRIVER_CAPABILITY_MISSING",
-                f"the driver of the instance's host cannot {action.name.lower()}",
+                f"the driver of the instance's host cannot {spoken(action)}",
                 metadata={"action": action.name},
             )

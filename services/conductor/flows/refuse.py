@@ -24,11 +24,16 @@ def require_etag(row_id: str, version: int, etag: str) -> None:
         )
 
 
+def spoken(action: Action) -> str:
+    """The action in words."""
+    return action.name.lower().replace("_", " ")
+
+
 def not_now(standing: Standing, action: Action, why: Illegal) -> WrongState:
     """The table does not allow the action: INVALID_INSTANCE_STATE or OPERATION_UNDER_WAY."""
     return WrongState(
         why.reason,
-        f"cannot {action.name.lower()}: {why.message}",
+        f"cannot {spoken(action)}: {why.message}",
         metadata={
             "state": standing.state.name,
             "task": standing.task.name,

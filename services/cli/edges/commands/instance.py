@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from services.cli.edges.commands import instance_change as change
-from services.cli.edges.commands import instance_hold as hold
 from services.cli.edges.commands import instance_look as look
+from services.cli.edges.commands import instance_power as power
 from services.cli.edges.commands.examples import taught
 from services.cli.edges.commands.flags import group
 from services.cli.edges.commands.instance_console import console
@@ -16,13 +16,13 @@ _VERBS: dict[str, Callable[..., None]] = {
     "list": look.list_all,
     "show": look.show,
     "update": change.update,
-    "start": change.start,
+    "start": power.start,
     "stop": change.stop,
     "reboot": change.reboot,
-    "pause": hold.pause,
-    "unpause": hold.unpause,
-    "suspend": hold.suspend,
-    "resume": hold.resume,
+    "pause": power.pause,
+    "unpause": power.unpause,
+    "suspend": power.suspend,
+    "resume": power.resume,
     "evacuate": change.evacuate,
     "delete": change.delete,
     "console": console,

@@ -1,4 +1,4 @@
-"""`stead instance`: update, start, stop, reboot, delete."""
+"""`stead instance`: update, stop, reboot, evacuate, delete."""
 
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from services.cli.edges.commands.flags import (
     WaitFlag,
     around,
 )
+from services.cli.edges.commands.instance_power import turn
 from services.cli.edges.commands.wishes import Manner, carry_out
 from services.cli.edges.terminal import Output, show_one
 from services.cli.flows.relabel import Labels, relabel
@@ -97,23 +98,6 @@ def _relabel(
     return relabel(read, write, change=change, etag=request.etag)
 
 
-def start(
-    instance: InstanceWord,
-    wait: WaitFlag = False,
-    timeout: TimeoutFlag = WAIT_S,
-    dry_run: DryRunFlag = False,
-    output: OutputFlag = Output.TABLE,
-) -> None:
-    """Switches a STOPPED instance on. With --wait it returns when the guest runs."""
-    with connected(around()) as api:
-        request = instance_pb2.StartInstanceRequest(id=named.instance_id(api, instance))
-        manner = Manner(output, dry_run, wait, timeout)
-        what = f"start {instance}"
-        show_one(
-            carry_out(api, _stub(api).StartInstance, request, what=what, manner=manner), output
-        )
-
-
 def stop(
     instance: InstanceWord,
     grace: GraceFlag = None,
@@ -143,7 +127,10 @@ def reboot(
     dry_run: DryRunFlag = False,
     output: OutputFlag = Output.TABLE,
 ) -> None:
-    """Boots an ACTIVE instance anew. With --wait it returns when the guest runs again."""
+    """Boots an ACTIVE instance anew. With --wait it returns when the guest runs again.
+
+    With --hard also one that is off, paused or suspended; what was in its memory is lost then.
+    """
     if hard and grace is not None:
         raise Invalid("INVALID_FIELD", "--hard gives no grace", field="--grace")
     kind = instance_pb2.REBOOT_KIND_HARD if hard else instance_pb2.REBOOT_KIND_SOFT
@@ -170,13 +157,12 @@ def evacuate(
     Its host must be DOWN and fenced (stead host fence). The local disk is made anew from the image:
     what was written to the old one stays on the old host, until the instance is deleted.
     """
-    with connected(around()) as api:
-        request = instance_pb2.EvacuateInstanceRequest(id=named.instance_id(api, instance))
-        manner = Manner(output, dry_run, wait, timeout)
-        what = f"evacuate {instance}"
-        show_one(
-            carry_out(api, _stub(api).EvacuateInstance, request, what=what, manner=manner), output
-        )
+    turn(
+        "evacuate",
+        instance,
+        lambda stub, id_: (stub.EvacuateInstance, instance_pb2.EvacuateInstanceRequest(id=id_)),
+        Manner(output, dry_run, wait, timeout),
+    )
 
 
 def delete(

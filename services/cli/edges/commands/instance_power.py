@@ -1,4 +1,4 @@
-"""`stead instance`: pause, unpause, suspend, resume."""
+"""`stead instance`: start, pause, unpause, suspend, resume; and how any one wish is carried out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,13 +20,32 @@ from services.cli.edges.commands.wishes import Manner, carry_out
 from services.cli.edges.terminal import Output, show_one
 
 
-def _turn(what: str, instance: str, call: Callable[..., Any], manner: Manner) -> None:
+def turn(what: str, instance: str, call: Callable[..., Any], manner: Manner) -> None:
+    """Asks it of the instance and shows the instance then. `call` gives, of a stub and the id, the
+    method and its request.
+    """
     with connected(around()) as api:
         stub = instance_pb2_grpc.InstanceServiceStub(api.channel)
         instance_id = named.instance_id(api, instance)
         method, request = call(stub, instance_id)
         turned = carry_out(api, method, request, what=f"{what} {instance}", manner=manner)
         show_one(turned, manner.output)
+
+
+def start(
+    instance: InstanceWord,
+    wait: WaitFlag = False,
+    timeout: TimeoutFlag = WAIT_S,
+    dry_run: DryRunFlag = False,
+    output: OutputFlag = Output.TABLE,
+) -> None:
+    """Switches a STOPPED instance on. With --wait it returns when the guest runs."""
+    turn(
+        "start",
+        instance,
+        lambda stub, id_: (stub.StartInstance, instance_pb2.StartInstanceRequest(id=id_)),
+        Manner(output, dry_run, wait, timeout),
+    )
 
 
 def pause(
@@ -37,7 +56,7 @@ def pause(
     output: OutputFlag = Output.TABLE,
 ) -> None:
     """Freezes an ACTIVE instance: it stays in memory and does nothing."""
-    _turn(
+    turn(
         "pause",
         instance,
         lambda stub, id_: (stub.PauseInstance, instance_pb2.PauseInstanceRequest(id=id_)),
@@ -53,7 +72,7 @@ def unpause(
     output: OutputFlag = Output.TABLE,
 ) -> None:
     """Lets a PAUSED instance go on where it was."""
-    _turn(
+    turn(
         "unpause",
         instance,
         lambda stub, id_: (stub.UnpauseInstance, instance_pb2.UnpauseInstanceRequest(id=id_)),
@@ -69,7 +88,7 @@ def suspend(
     output: OutputFlag = Output.TABLE,
 ) -> None:
     """Writes an instance's memory to its host's disk and switches it off."""
-    _turn(
+    turn(
         "suspend",
         instance,
         lambda stub, id_: (stub.SuspendInstance, instance_pb2.SuspendInstanceRequest(id=id_)),
@@ -85,7 +104,7 @@ def resume(
     output: OutputFlag = Output.TABLE,
 ) -> None:
     """Lets a SUSPENDED instance go on where it was."""
-    _turn(
+    turn(
         "resume",
         instance,
         lambda stub, id_: (stub.ResumeInstance, instance_pb2.ResumeInstanceRequest(id=id_)),
